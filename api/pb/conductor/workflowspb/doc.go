@@ -1,0 +1,5 @@
+// Package workflowspb is the workflow service of the Conductor gRPC API.
+// All of it is generated from the protobuf sources; it may import conductorpb, searchpb, the
+// protobuf runtime and gRPC only.
+// Invariant: names and field numbers never change once released.
+package workflowspb
