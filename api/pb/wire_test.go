@@ -64,7 +64,8 @@ func TestSources(t *testing.T) {
 			for _, fd := range files(tt.prefix) {
 				args = append(args, fd.Path())
 			}
-			if msg, err := exec.CommandContext(t.Context(), protoc, args...).CombinedOutput(); err != nil {
+			msg, err := exec.CommandContext(t.Context(), protoc, args...).CombinedOutput()
+			if err != nil {
 				t.Fatalf("protoc: %v\n%s", err, msg)
 			}
 			raw, err := os.ReadFile(out)
@@ -82,7 +83,7 @@ func TestSources(t *testing.T) {
 				}
 				got := protodesc.ToFileDescriptorProto(fd)
 				if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
-					t.Errorf("%s: run go generate ./api/pb (-source +Go):\n%s", want.GetName(), diff)
+					t.Errorf("%s: run go generate (-source +Go):\n%s", want.GetName(), diff)
 				}
 			}
 		})
@@ -132,7 +133,8 @@ func enums(list protoreflect.EnumDescriptors) []string {
 		values := list.Get(i).Values()
 		for j := range values.Len() {
 			v := values.Get(j)
-			lines = append(lines, fmt.Sprintf("%s %02d %s", list.Get(i).FullName(), v.Number(), v.Name()))
+			lines = append(lines,
+				fmt.Sprintf("%s %02d %s", list.Get(i).FullName(), v.Number(), v.Name()))
 		}
 	}
 	return lines
