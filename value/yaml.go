@@ -13,8 +13,9 @@ import (
 
 // ParseYAML decodes one YAML document by the core schema of YAML 1.2: yes, on and dates are
 // strings, 0o17 and 0xf are integers. Merge keys (<<) and aliases are expanded within
-// limits.Values. Names that are numbers, booleans or null become their text; a name that occurs twice is an error,
-// whatever limits.RejectDuplicates says. The error is a *SyntaxError or a *LimitError.
+// limits.Values. Names that are numbers, booleans or null become their text; a name that occurs
+// twice is an error, whatever limits.RejectDuplicates says. The error is a *SyntaxError or a
+// *LimitError.
 func ParseYAML(b []byte, limits Limits) (any, error) {
 	limits = limits.withDefaults()
 	root, err := loadYAML(b, limits)
