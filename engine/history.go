@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/value"
+)
+
+// HistoryKind is what an entry of a run's history says happened.
+type HistoryKind uint8
+
+// The kinds of entry. Their numbers are stored; new ones are added at the end.
+const (
+	HistoryRunStarted HistoryKind = iota + 1
+	HistoryTaskScheduled
+	HistoryTaskHandedOut
+	HistoryTaskReturned
+	HistoryTaskInDoubt
+	HistoryTaskDone
+	HistoryTaskTimeout
+	HistoryTaskReopened
+	HistoryTaskRemoved
+	HistoryChildStarted
+	HistoryRunTimeout
+	HistoryRunPaused
+	HistoryRunResumed
+	HistoryRunEnded
+	HistoryRunReopened
+	HistoryRunReset
+	HistoryNote
+)
+
+var historyNames = [...]string{
+	"", "RunStarted", "TaskScheduled", "TaskHandedOut", "TaskReturned", "TaskInDoubt",
+	"TaskEnded", "TaskTimeout", "TaskReopened", "TaskRemoved", "ChildStarted", "RunTimeout",
+	"RunPaused", "RunResumed", "RunEnded", "RunReopened", "RunReset", "Note",
+}
+
+// String returns the kind's name as the native API writes it.
+func (k HistoryKind) String() string {
+	if int(k) < len(historyNames) {
+		return historyNames[k]
+	}
+	return "Unknown"
+}
+
+// HistoryEvent is one entry. Status is a tutti.TaskStatus, RunStatus or TimeoutKind as the
+// kind says. Payloads are not repeated: they stand in the task's record.
+type HistoryEvent struct {
+	Number int
+	Kind   HistoryKind
+	TimeMs int64
+	Seq    tutti.Seq
+	Status uint8
+	Worker string
+	Note   string
+	Detail value.Raw
+}
+
+// segmentEvents is how many entries share a row.
+const segmentEvents = 256
+
+func (b *Batch) note(r *runState, kind HistoryKind, seq tutti.Seq, status uint64) {
+	b.record(r, HistoryEvent{Kind: kind, Seq: seq, Status: uint8(status)})
+	n := Notification{Kind: kind, Run: &r.Run, Seq: seq, Status: uint8(status)}
+	if s := r.tasks[seq]; s != nil {
+		n.Queue, n.Type = s.Queue, s.Type
+		if kind == HistoryTaskDone {
+			n.WaitMs = b.now - s.StartedMs
+		}
+	}
+	b.fx.Notes = append(b.fx.Notes, n)
+}
+
+func (b *Batch) noteWait(r *runState, kind HistoryKind, s *taskState, waitMs int64) {
+	b.record(r, HistoryEvent{Kind: kind, Seq: s.Seq, Worker: s.Worker})
+	b.fx.Notes = append(b.fx.Notes, Notification{
+		Kind: kind, Run: &r.Run, Seq: s.Seq, Queue: s.Queue, Type: s.Type, WaitMs: waitMs,
+	})
+}
+
+func (b *Batch) noteDetail(r *runState, what string, detail value.Raw) {
+	b.record(r, HistoryEvent{Kind: HistoryNote, Note: what, Detail: detail})
+}
+
+// record adds an entry to the batch's share of the run's history.
+func (b *Batch) record(r *runState, ev HistoryEvent) {
+	var e enc
+	e.u(1, uint64(ev.Kind))
+	e.i(2, b.now-r.ID.StartMs())
+	e.u(3, uint64(ev.Seq))
+	e.u(4, uint64(ev.Status))
+	e.str(5, ev.Worker)
+	e.str(6, ev.Note)
+	e.bytes(7, ev.Detail)
+	if r.events > 0 && r.events%segmentEvents == 0 {
+		b.flushHistory(r)
+	}
+	r.history = protowire.AppendTag(r.history, 1, protowire.BytesType)
+	r.history = protowire.AppendBytes(r.history, e.b)
+	r.events++
+	r.hotDirty = true
+}
+
+// flushHistory appends the batch's entries to the segment that they belong to.
+func (b *Batch) flushHistory(r *runState) {
+	segment := (r.events - 1) / segmentEvents
+	b.w.Append(numberedKey(r.ID, partHistory, segment), r.history)
+	r.history = r.history[:0]
+}
+
+func decodeHistory(startMs int64, segment uint32, b []byte) (evs []HistoryEvent, err error) {
+	n := int(segment) * segmentEvents
+	err = decode(b, func(f field) error {
+		n++
+		ev := HistoryEvent{Number: n, TimeMs: startMs}
+		evs = append(evs, ev)
+		return decode(f.b, func(g field) error {
+			decodeHistoryField(&evs[len(evs)-1], g, startMs)
+			return nil
+		})
+	})
+	return evs, err
+}
+
+func decodeHistoryField(ev *HistoryEvent, f field, startMs int64) {
+	switch f.num {
+	case 1:
+		ev.Kind = HistoryKind(f.v)
+	case 2:
+		ev.TimeMs = startMs + f.i()
+	case 3:
+		ev.Seq = tutti.Seq(f.v)
+	case 4:
+		ev.Status = uint8(f.v)
+	case 5:
+		ev.Worker = f.s()
+	case 6:
+		ev.Note = f.s()
+	case 7:
+		ev.Detail = f.own()
+	}
+}

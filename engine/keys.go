@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/tutti-run/tutti"
+)
+
+// The tables of a shard: the first byte of a key. Rows of a run share the prefix
+// 'r' + run, so that they lie side by side and are removed as one range.
+const (
+	tableRun      = 'r' // run(16) part(1) …
+	tableIndex    = 'i' // namespace 0 status(1) definition 0 start(8) run(16) → end(8)
+	tableCorr     = 'j' // namespace 0 correlation 0 start(8) run(16) → status
+	tableLabel    = 'l' // namespace 0 name 0 value 0 start(8) run(16) → status
+	tableWake     = 'w' // due(8) run(16) seq(4)
+	tableReady    = 'q' // queue 0 99-priority(1) ready(8) run(16) seq(4) → fairness hash(4)
+	tableOutbox   = 'm' // destination(2) number(8) → message
+	tableSent     = 'M' // destination(2) → last number used
+	tableApplied  = 'n' // source(2) → last number applied
+	tableSource   = 's' // hash(16) → Source
+	tableStartKey = 'x' // namespace 0 definition 0 key → run(16)
+	tableDoc      = 'd' // namespace 0 dialect 0 kind 0 name 0 version(4) → document
+	tableLimit    = 'L' // key 0 part …
+	tableMail     = 'E' // box 0 number(8) → letter
+)
+
+// Parts of a run.
+const (
+	partHead    = 'h' // what does not change after the start
+	partHot     = 'k' // what changes with every turn, the root frame included
+	partTask    = 't' // seq(4)
+	partFrame   = 'f' // frame(4)
+	partCell    = 'c' // name
+	partOpen    = 'o' // seq(4): an open task beyond those listed in the hot row
+	partPayload = 'p' // hash(16)
+	partHistory = 'y' // segment(4)
+	partLog     = 'g' // seq(4): log lines of a task
+)
+
+// Forever is the due time of what only a signal or message can end.
+const Forever = int64(math.MaxInt64)
+
+// Numbers in the place of a task in wake rows.
+const (
+	wakeRunTimeout = tutti.Seq(0)
+	wakePosts      = tutti.Seq(math.MaxUint32)
+	wakeLimit      = tutti.Seq(math.MaxUint32 - 1)
+)
+
+func be16(b []byte, v uint16) []byte { return binary.BigEndian.AppendUint16(b, v) }
+func be32(b []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(b, v) }
+func be64(b []byte, v int64) []byte  { return binary.BigEndian.AppendUint64(b, uint64(v)) }
+
+func runKey(id tutti.RunID, part byte) []byte {
+	b := make([]byte, 0, 34)
+	b = append(b, tableRun)
+	b = append(b, id[:]...)
+	return append(b, part)
+}
+
+func taskKey(id tutti.RunID, seq tutti.Seq) []byte {
+	return be32(runKey(id, partTask), uint32(seq))
+}
+
+func numberedKey(id tutti.RunID, part byte, n uint32) []byte {
+	return be32(runKey(id, part), n)
+}
+
+func cellKey(id tutti.RunID, name string) []byte {
+	return append(runKey(id, partCell), name...)
+}
+
+// runRange is the range of every row of a run.
+func runRange(id tutti.RunID) (lo, hi []byte) {
+	lo = append([]byte{tableRun}, id[:]...)
+	return lo, prefixEnd(lo)
+}
+
+// prefixEnd is the first key after all keys that begin with p.
+func prefixEnd(p []byte) []byte {
+	end := append([]byte(nil), p...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i] != 0xff {
+			end[i]++
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+func wakeKey(due int64, id tutti.RunID, seq tutti.Seq) []byte {
+	b := be64(append(make([]byte, 0, 29), tableWake), due)
+	return be32(append(b, id[:]...), uint32(seq))
+}
+
+func decodeWake(k []byte) (due int64, id tutti.RunID, seq tutti.Seq, ok bool) {
+	if len(k) != 29 || k[0] != tableWake {
+		return 0, id, 0, false
+	}
+	copy(id[:], k[9:25])
+	return int64(binary.BigEndian.Uint64(k[1:9])), id, tutti.Seq(binary.BigEndian.Uint32(k[25:])), true
+}
+
+func text(b []byte, parts ...string) []byte {
+	for _, p := range parts {
+		b = append(append(b, p...), 0)
+	}
+	return b
+}
+
+func readyKey(queue string, priority int, readyMs int64, id tutti.RunID, seq tutti.Seq) []byte {
+	b := text(append(make([]byte, 0, len(queue)+31), tableReady), queue)
+	b = be64(append(b, byte(99-clampPriority(priority))), readyMs)
+	return be32(append(b, id[:]...), uint32(seq))
+}
+
+func clampPriority(p int) int { return min(max(p, 0), 99) }
+
+func decodeReady(k []byte) (r Ready, ok bool) {
+	const tail = 1 + 8 + 16 + 4
+	if len(k) < 2+tail || k[0] != tableReady {
+		return r, false
+	}
+	at := len(k) - tail
+	r.Queue = string(k[1 : at-1])
+	r.Priority = 99 - int(k[at])
+	r.ReadyMs = int64(binary.BigEndian.Uint64(k[at+1:]))
+	copy(r.Run[:], k[at+9:])
+	r.Seq = tutti.Seq(binary.BigEndian.Uint32(k[at+25:]))
+	return r, true
+}
+
+func indexKey(ns string, st tutti.RunStatus, def string, startMs int64, id tutti.RunID) []byte {
+	b := text([]byte{tableIndex}, ns)
+	b = text(append(b, byte(st)), def)
+	return append(be64(b, startMs), id[:]...)
+}
+
+func labelKey(table byte, ns string, names []string, startMs int64, id tutti.RunID) []byte {
+	b := text(text([]byte{table}, ns), names...)
+	return append(be64(b, startMs), id[:]...)
+}
+
+// tailRun reads the start time and run that end an index key.
+func tailRun(k []byte) (startMs int64, id tutti.RunID) {
+	at := len(k) - 24
+	copy(id[:], k[at+8:])
+	return int64(binary.BigEndian.Uint64(k[at:])), id
+}
+
+func docKey(ns, dialect, kind, name string, version int) []byte {
+	return be32(text([]byte{tableDoc}, ns, dialect, kind, name), uint32(version))
+}
+
+func startKeyKey(ns, def, key string) []byte {
+	return append(text([]byte{tableStartKey}, ns, def), key...)
+}
+
+func outboxKey(dst uint16, n uint64) []byte {
+	return be64(be16([]byte{tableOutbox}, dst), int64(n))
+}
+
+// QueueKey is the stored name of a queue: unique over namespaces.
+func QueueKey(namespace, queue string) string { return namespace + "/" + queue }

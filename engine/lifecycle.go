@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/value"
+)
+
+// Start begins a run. Source must be linked. The shard must be the one that ID names.
+type Start struct {
+	ID         tutti.RunID
+	Spec       tutti.RunSpec
+	Source     *tutti.Source
+	Parent     tutti.RunID
+	ParentTask tutti.Seq
+	// Random seeds the run's random source; 0 derives it from the identifier.
+	Random uint64
+}
+
+// Started is the result of Start: the run that was created, or that an earlier start with
+// the same idempotency key had created.
+type Started struct {
+	ID       tutti.RunID
+	Existing bool
+}
+
+func (c Start) apply(b *Batch) (any, error) {
+	if id, err := b.knownStart(&c.Spec); err != nil || !id.IsZero() {
+		return Started{ID: id, Existing: true}, err
+	}
+	if _, ok := b.get(runKey(c.ID, partHead)); ok {
+		return Started{ID: c.ID, Existing: true}, nil // a repeated message
+	}
+	if el, ok := b.s.runs[c.ID]; ok {
+		return Started{ID: el.Value.(*runState).ID, Existing: true}, nil
+	}
+	hash, prog, err := b.keepSource(c.Source)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.admit(&c); err != nil {
+		return nil, err
+	}
+	r := b.createRun(&c, hash, prog)
+	if c.Spec.IdempotencyKey != "" {
+		key := startKeyKey(c.Spec.Namespace, c.Spec.Definition, c.Spec.IdempotencyKey)
+		b.set(key, c.ID[:])
+	}
+	if r.Limit != nil && !r.permit {
+		r.HeldByLimit = true
+		b.askRunPermit(r)
+		return Started{ID: c.ID}, nil
+	}
+	b.firstTurn(r)
+	return Started{ID: c.ID}, nil
+}
+
+// knownStart applies the idempotency policy. A zero identifier means: go on.
+func (b *Batch) knownStart(spec *tutti.RunSpec) (tutti.RunID, error) {
+	var id tutti.RunID
+	if spec.IdempotencyKey == "" {
+		return id, nil
+	}
+	raw, ok := b.get(startKeyKey(spec.Namespace, spec.Definition, spec.IdempotencyKey))
+	if !ok {
+		return id, nil
+	}
+	copy(id[:], raw)
+	r := b.run(id)
+	if r == nil { // removed by retention: the key is free again
+		return tutti.RunID{}, nil
+	}
+	refuse := spec.OnDuplicate == tutti.DuplicateFail ||
+		spec.OnDuplicate == tutti.DuplicateFailOnRunning && r.Status.Open()
+	if refuse {
+		return id, &tutti.Error{
+			Kind: tutti.Exists, Op: "start", Code: "IdempotencyKeyUsed",
+			Err: fmt.Errorf("run %s of %s was already started with idempotency key %q",
+				id, spec.Definition, spec.IdempotencyKey),
+			Hint: "use another key, or ask for the known run to be returned",
+		}
+	}
+	if spec.OnDuplicate == tutti.DuplicateFailOnRunning {
+		return tutti.RunID{}, nil
+	}
+	return id, nil
+}
+
+func (b *Batch) createRun(c *Start, hash tutti.Hash, prog tutti.Program) *runState {
+	r := newRunState(c.ID)
+	s := &c.Spec
+	r.Run = tutti.Run{
+		ID: c.ID, Namespace: s.Namespace, Dialect: c.Source.Dialect,
+		Definition: c.Source.Name, Version: c.Source.Version, SourceHash: hash,
+		CorrelationID: s.CorrelationID, Priority: clampPriority(s.Priority),
+		CreatedBy: s.CreatedBy, Event: s.Event, Labels: s.Labels, Routing: s.Routing,
+		Ext: s.Ext, IdempotencyKey: s.IdempotencyKey, Limit: s.Limit,
+		Parent: c.Parent, ParentTask: c.ParentTask,
+		StartMs: b.now, UpdateMs: b.now, TimeoutMs: s.TimeoutMs,
+	}
+	input := s.Input
+	if input == nil {
+		input = value.Raw("{}")
+	}
+	r.in, r.Input = newPayload(input), input
+	r.prog = prog
+	r.random = c.Random
+	if r.random == 0 {
+		r.random = uint64(c.ID.StartMs()) ^ uint64(fairHash(c.ID.String()))<<32
+	}
+	r.permit = s.Limit != nil && b.holdsRunPermit(s.Namespace, s.Limit.Key, c.ID)
+	r.isNew, r.headDirty, r.hotDirty = true, true, true
+	r.frames[0] = &frameState{dirty: true}
+	b.s.remember(r)
+	b.touch(r)
+	b.note(r, HistoryRunStarted, 0, 0)
+	return r
+}
+
+func (b *Batch) firstTurn(r *runState) {
+	b.guard(r, func(t *turn) error {
+		if err := r.prog.Start(t); err != nil {
+			return err
+		}
+		if f := r.frames[0]; f != nil {
+			f.dirty = true
+		}
+		return nil
+	})
+}
+
+// endRun closes a run, cancels what is open, and tells whoever waits for it.
+func (b *Batch) endRun(
+	r *runState, st tutti.RunStatus, output value.Raw, reason string, failed tutti.Seq,
+) {
+	if !r.Status.Open() {
+		return
+	}
+	if st.Open() {
+		st = tutti.RunFailed
+	}
+	r.Status, r.Reason, r.FailedTask = st, reason, failed
+	r.EndMs, r.UpdateMs = b.now, b.now
+	r.out, r.Output = newPayload(output), output
+	r.posts, r.HeldByLimit, r.hotDirty = nil, false, true
+	b.note(r, HistoryRunEnded, failed, uint64(st))
+	b.sweep(r)
+	b.releaseRunPermit(r)
+	if !r.Parent.IsZero() {
+		b.send(message{
+			kind: msgChildEnded, run: r.Parent, seq: r.ParentTask, from: r.ID,
+			status: uint8(st), body: output, text: reason,
+		})
+	}
+	b.fx.Ended = append(b.fx.Ended, r.Run)
+}
+
+// sweepWindow is how many open tasks of an ended run are cancelled in one batch.
+const sweepWindow = 2000
+
+// sweep cancels open tasks of an ended run, a window at a time.
+func (b *Batch) sweep(r *runState) {
+	seqs := b.openSeqs(r)
+	r.sweeping = len(seqs) > sweepWindow
+	for _, seq := range seqs[:min(len(seqs), sweepWindow)] {
+		s := b.task(r, seq)
+		if s == nil {
+			b.dropOpen(r, seq)
+			continue
+		}
+		if s.Status.Open() {
+			b.endTask(r, s, tutti.CancelledTask, nil, s.Reason)
+		}
+		b.settle(r, s)
+	}
+	r.hotDirty = true
+}
+
+// endTask makes an attempt final and frees what it held. The caller settles it.
+func (b *Batch) endTask(
+	r *runState, s *taskState, st tutti.TaskStatus, output value.Raw, reason string,
+) {
+	wasOpen := s.Status.Open()
+	leased := wasOpen && s.Kind == tutti.Work && s.Status == tutti.Running && s.LeaseMs > 0
+	s.dirty, s.Status, s.Reason = true, st, reason
+	s.UpdatedMs = b.now
+	if output != nil {
+		s.out, s.Output = newPayload(output), output
+	}
+	b.note(r, HistoryTaskDone, s.Seq, uint64(st))
+	if !wasOpen {
+		return
+	}
+	s.EndedMs = b.now
+	if s.StartedMs == 0 {
+		s.StartedMs = b.now
+	}
+	if leased && st == tutti.CancelledTask || leased && st == tutti.TimedOut {
+		b.revoke(r, s)
+	}
+	s.LeaseMs, s.hold = 0, holdNone
+	b.releasePermit(r, s)
+	b.dropAsk(s)
+	if s.Kind == tutti.Child && !s.ChildRun.IsZero() && st != tutti.Completed {
+		why := "Parent workflow has been terminated with reason: " + r.Reason
+		b.send(message{kind: msgTerminate, run: s.ChildRun, from: r.ID, seq: s.Seq, text: why})
+	}
+}
+
+func (b *Batch) revoke(r *runState, s *taskState) {
+	b.fx.Revoked = append(b.fx.Revoked, Revoked{
+		Queue: QueueKey(r.Namespace, s.Queue), Run: r.ID, Seq: s.Seq,
+		Token: s.Token, Worker: s.Worker,
+	})
+}
+
+// settle takes an ended attempt out of the run's open set: its program knows of it.
+func (b *Batch) settle(r *runState, s *taskState) {
+	if !s.Status.Open() && b.isOpen(r, s.Seq) {
+		b.dropOpen(r, s.Seq)
+	}
+	r.UpdateMs = b.now
+	r.hotDirty = true
+}
+
+// finished tells the program that an attempt has ended, now or when the run is resumed.
+func (b *Batch) finished(r *runState, s *taskState) {
+	r.UpdateMs, r.hotDirty = b.now, true
+	if r.Status != tutti.RunRunning {
+		return // it stays in the open set until the run is resumed
+	}
+	b.settle(r, s)
+	b.resume(r, tutti.Event{Kind: tutti.EventTaskEnded, Seq: s.Seq, Frame: s.Frame})
+}

@@ -1,0 +1,313 @@
+package engine
+
+import (
+	"encoding/binary"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/value"
+)
+
+// msgKind is what one shard asks of another.
+type msgKind uint8
+
+const (
+	msgStart      msgKind = iota + 1 // start run; body = encoded spec
+	msgChildEnded                    // run's child of task seq has ended
+	msgTerminate                     // end run, whose parent does not want it any more
+	msgRetry                         // retry run, on behalf of its parent
+	msgReopened                      // run's child of task seq, which had ended, goes on
+	msgAsk                           // ask key's owner for a permit for task seq of from
+	msgGranted                       // task seq of run has the permit it asked for
+	msgRefused                       // it has not; it is called when there is hope
+	msgCall                          // ask again
+	msgRelease                       // the permit of task seq of from is free
+)
+
+// message goes from shard to shard, at least once, and is applied once.
+type message struct {
+	kind   msgKind
+	run    tutti.RunID // whom it is for; for permits, whom it is about
+	seq    tutti.Seq
+	from   tutti.RunID
+	status uint8
+	body   []byte
+	text   string
+	limit  *tutti.Limit
+	prio   int
+	flag   bool
+	ns     string
+}
+
+func (m message) encode() []byte {
+	var e enc
+	e.u(1, uint64(m.kind))
+	e.bytes(2, m.run[:])
+	e.u(3, uint64(m.seq))
+	e.bytes(4, m.from[:])
+	e.u(5, uint64(m.status))
+	e.bytes(6, m.body)
+	e.str(7, m.text)
+	if m.limit != nil {
+		e.msg(8, func(l *enc) { encodeLimit(l, m.limit) })
+	}
+	e.u(9, uint64(m.prio))
+	e.flag(10, m.flag)
+	e.str(11, m.ns)
+	return e.b
+}
+
+func decodeMessage(b []byte) (m message, err error) {
+	err = decode(b, func(f field) (err error) {
+		switch f.num {
+		case 1:
+			m.kind = msgKind(f.v)
+		case 2:
+			copy(m.run[:], f.b)
+		case 3:
+			m.seq = tutti.Seq(f.v)
+		case 4:
+			copy(m.from[:], f.b)
+		case 5:
+			m.status = uint8(f.v)
+		case 6:
+			m.body = f.own()
+		case 7:
+			m.text = f.s()
+		case 8:
+			m.limit, err = decodeLimit(f.b)
+		case 9:
+			m.prio = int(f.v)
+		case 10:
+			m.flag = f.flag()
+		case 11:
+			m.ns = f.s()
+		}
+		return err
+	})
+	return m, err
+}
+
+// Send is a stored message on its way to another shard. The runner delivers it with
+// Deliver, again after a restart, until the receiver's Ack is applied with Acked.
+type Send struct {
+	To     int
+	Number uint64
+	Body   []byte
+}
+
+// Ack tells the shard From that its messages up to Number are applied.
+type Ack struct {
+	From   int
+	Number uint64
+}
+
+// send passes a message to the shard that owns its addressee.
+func (b *Batch) send(m message) {
+	b.sendTo(m.run.Shard(b.s.shards), m)
+}
+
+func (b *Batch) sendTo(shard int, m message) {
+	if shard == b.s.id {
+		b.local = append(b.local, m)
+		return
+	}
+	b.sendStored(uint16(shard), m)
+}
+
+// sendStored writes a message to the outbox.
+func (b *Batch) sendStored(dst uint16, m message) {
+	n, ok := b.s.sent[dst]
+	if !ok {
+		n = b.counter(be16([]byte{tableSent}, dst))
+	}
+	n++
+	b.s.sent[dst] = n
+	body := m.encode()
+	b.set(be16([]byte{tableSent}, dst), be64(nil, int64(n)))
+	b.w.Set(outboxKey(dst, n), body)
+	b.fx.Sends = append(b.fx.Sends, Send{To: int(dst), Number: n, Body: body})
+}
+
+func (b *Batch) counter(key []byte) uint64 {
+	raw, ok := b.get(key)
+	if !ok || len(raw) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(raw)
+}
+
+// Deliver applies a message of another shard, once.
+type Deliver struct {
+	From   int
+	Number uint64
+	Body   []byte
+}
+
+func (c Deliver) apply(b *Batch) (any, error) {
+	src := uint16(c.From)
+	last, ok := b.s.applied[src]
+	if !ok {
+		last = b.counter(be16([]byte{tableApplied}, src))
+		b.s.applied[src] = last
+	}
+	if c.Number > last+1 {
+		return nil, tutti.E(tutti.Conflict, "deliver", "MessageGap",
+			"a message came before the one that precedes it")
+	}
+	if c.Number == last+1 {
+		m, err := decodeMessage(c.Body)
+		if err != nil {
+			return nil, err
+		}
+		b.s.applied[src] = c.Number
+		b.set(be16([]byte{tableApplied}, src), be64(nil, int64(c.Number)))
+		b.receive(m)
+	}
+	b.fx.Acks = append(b.fx.Acks, Ack{From: c.From, Number: max(c.Number, last)})
+	return nil, nil
+}
+
+// Acked deletes messages that their receiver has applied.
+type Acked struct {
+	By     int
+	Number uint64
+	After  uint64 // those up to here are deleted already
+}
+
+func (c Acked) apply(b *Batch) (any, error) {
+	for n := c.After + 1; n <= c.Number; n++ {
+		b.w.Delete(outboxKey(uint16(c.By), n))
+	}
+	return nil, nil
+}
+
+func (b *Batch) receive(m message) {
+	switch m.kind {
+	case msgStart:
+		b.receiveStart(m)
+	case msgChildEnded:
+		b.receiveChildEnded(m)
+	case msgTerminate:
+		if r := b.run(m.run); r != nil {
+			b.endRun(r, tutti.RunTerminated, nil, m.text, 0)
+		}
+	case msgRetry:
+		_, _ = Retry{Run: m.run, Deep: true, ByParent: true}.apply(b)
+	case msgReopened:
+		b.receiveReopened(m)
+	case msgAsk:
+		b.receiveAsk(m)
+	case msgGranted, msgRefused, msgCall:
+		b.receivePermit(m)
+	case msgRelease:
+		b.receiveRelease(m)
+	}
+}
+
+// startChild starts the run of a Child task.
+func (b *Batch) startChild(r *runState, s *taskState, spec *tutti.RunSpec) {
+	s.ChildRun = tutti.ChildRunID(r.ID, s.Seq, b.now)
+	b.startElsewhere(r, s.ChildRun, spec, r.ID, s.Seq)
+	b.note(r, HistoryChildStarted, s.Seq, 0)
+}
+
+func (b *Batch) startElsewhere(
+	r *runState, id tutti.RunID, spec *tutti.RunSpec, parent tutti.RunID, seq tutti.Seq,
+) {
+	s := *spec
+	if s.Namespace == "" {
+		s.Namespace = r.Namespace
+	}
+	if s.Dialect == "" {
+		s.Dialect = r.Dialect
+	}
+	b.send(message{kind: msgStart, run: id, from: parent, seq: seq, body: encodeSpec(&s)})
+}
+
+func (b *Batch) receiveStart(m message) {
+	spec, err := decodeSpec(m.body)
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	src := spec.Source
+	if src == nil {
+		src, err = b.s.opts.Resolve(spec.Namespace, spec.Dialect, spec.Definition, spec.Version)
+	}
+	if err == nil {
+		var started any
+		started, err = Start{
+			ID: m.run, Spec: *spec, Source: src, Parent: m.from, ParentTask: m.seq,
+		}.apply(b)
+		if st, ok := started.(Started); ok && st.Existing && st.ID != m.run {
+			b.adopt(st.ID, m)
+			return
+		}
+	}
+	if err != nil && !m.from.IsZero() {
+		b.send(message{
+			kind: msgChildEnded, run: m.from, seq: m.seq, from: m.run,
+			status: uint8(tutti.RunFailed), text: err.Error(),
+		})
+	}
+}
+
+// adopt reports to a parent on the run that its idempotency key met.
+func (b *Batch) adopt(id tutti.RunID, m message) {
+	r := b.run(id)
+	if r == nil || m.from.IsZero() {
+		return
+	}
+	if !r.Status.Open() {
+		b.load(id, &r.out)
+		b.send(message{
+			kind: msgChildEnded, run: m.from, seq: m.seq, from: id,
+			status: uint8(r.Status), body: r.out.raw, text: r.Reason,
+		})
+		return
+	}
+	if r.Parent.IsZero() {
+		r.Parent, r.ParentTask, r.headDirty = m.from, m.seq, true
+	}
+}
+
+// childStatus maps a run's end to the end of the task that waited for it.
+var childStatus = map[tutti.RunStatus]tutti.TaskStatus{
+	tutti.RunCompleted:  tutti.Completed,
+	tutti.RunFailed:     tutti.Failed,
+	tutti.RunTimedOut:   tutti.TimedOut,
+	tutti.RunTerminated: tutti.CancelledTask,
+}
+
+func (b *Batch) receiveChildEnded(m message) {
+	r := b.run(m.run)
+	if r == nil || !r.Status.Open() {
+		return
+	}
+	s := b.task(r, m.seq)
+	if s == nil || !s.Status.Open() || s.Kind != tutti.Child {
+		return
+	}
+	s.ChildRun = m.from
+	var out value.Raw
+	if len(m.body) > 0 {
+		out = m.body
+	}
+	b.endTask(r, s, childStatus[tutti.RunStatus(m.status)], out, m.text)
+	b.finished(r, s)
+}
+
+func (b *Batch) receiveReopened(m message) {
+	r := b.run(m.run)
+	if r == nil || r.sweeping {
+		return
+	}
+	s := b.task(r, m.seq)
+	if s == nil || s.ChildRun != m.from || s.Retried {
+		return
+	}
+	if !r.Status.Open() {
+		b.reopen(r)
+	}
+	b.resume(r, tutti.Event{Kind: tutti.EventReopened, Seq: s.Seq, Frame: s.Frame})
+}

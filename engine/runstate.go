@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/tutti-run/tutti"
+)
+
+// runState is a run as the shard works on it: its records as loaded or changed.
+type runState struct {
+	tutti.Run
+	hot
+	in, out payload
+	prog    tutti.Program
+	frames  map[tutti.FrameID]*frameState
+	tasks   map[tutti.Seq]*taskState
+	spill   map[tutti.Seq]bool // open tasks in rows of their own; nil = not loaded
+	history []byte             // entries of this batch
+
+	touched   bool // is in the batch's list
+	headDirty bool
+	hotDirty  bool
+	isNew     bool
+	wasIndex  []byte // key of the stored index row
+	wasWakes  [2]int64
+	removed   bool
+}
+
+type frameState struct {
+	tutti.Frame
+	dirty  bool
+	closed bool
+}
+
+// run returns a run for change, or nil when the shard has none with this identifier.
+func (b *Batch) run(id tutti.RunID) *runState {
+	if el, ok := b.s.runs[id]; ok {
+		b.s.lru.MoveToFront(el)
+		return b.touch(el.Value.(*runState))
+	}
+	r := b.loadRun(id)
+	if r == nil {
+		return nil
+	}
+	b.s.remember(r)
+	return b.touch(r)
+}
+
+func (b *Batch) touch(r *runState) *runState {
+	if !r.touched {
+		r.touched = true
+		b.touched = append(b.touched, r)
+	}
+	return r
+}
+
+func (b *Batch) loadRun(id tutti.RunID) *runState {
+	head, ok := b.get(runKey(id, partHead))
+	if !ok {
+		return nil
+	}
+	hotRow, ok := b.get(runKey(id, partHot))
+	if !ok {
+		b.fail(errCorrupt)
+		return nil
+	}
+	r := newRunState(id)
+	b.fail(decodeHead(&r.Run, &r.in, head))
+	b.fail(decodeHot(&r.Run, &r.hot, &r.out, hotRow))
+	r.wasIndex = r.indexRow()
+	r.wasWakes = r.wakes()
+	return r
+}
+
+func newRunState(id tutti.RunID) *runState {
+	r := &runState{
+		frames: map[tutti.FrameID]*frameState{}, tasks: map[tutti.Seq]*taskState{},
+		in: newPayload(nil), out: newPayload(nil),
+	}
+	r.ID = id
+	return r
+}
+
+// load makes a payload's bytes present.
+func (b *Batch) load(id tutti.RunID, p *payload) {
+	if p.loaded {
+		return
+	}
+	raw, ok := b.get(append(runKey(id, partPayload), p.hash[:]...))
+	if !ok {
+		b.fail(errCorrupt)
+	}
+	p.raw, p.loaded = raw, true
+}
+
+// task returns an attempt with its payloads loaded, or nil.
+func (b *Batch) task(r *runState, seq tutti.Seq) *taskState {
+	t, ok := r.tasks[seq]
+	if !ok {
+		if t = b.loadTask(r, seq); t == nil {
+			return nil
+		}
+		r.tasks[seq] = t
+	}
+	b.load(r.ID, &t.in)
+	b.load(r.ID, &t.out)
+	t.Input, t.Output = t.in.raw, t.out.raw
+	return t
+}
+
+func (b *Batch) loadTask(r *runState, seq tutti.Seq) *taskState {
+	if seq == 0 || seq > r.LastSeq {
+		return nil
+	}
+	raw, ok := b.get(taskKey(r.ID, seq))
+	if !ok {
+		return nil
+	}
+	t, err := decodeTask(seq, raw)
+	b.fail(err)
+	t.wake, t.ready = t.wakeAt(), t.readyRow(&r.Run)
+	return t
+}
+
+// addOpen notes an attempt as open (or ended but not yet seen by its program).
+func (b *Batch) addOpen(r *runState, seq tutti.Seq) {
+	r.OpenTasks++
+	r.hotDirty = true
+	if len(r.inline) < openInline {
+		at, _ := slices.BinarySearch(r.inline, seq)
+		r.inline = slices.Insert(r.inline, at, seq)
+		return
+	}
+	r.spilled++
+	b.set(numberedKey(r.ID, partOpen, uint32(seq)), nil)
+	if r.spill != nil {
+		r.spill[seq] = true
+	}
+}
+
+func (b *Batch) dropOpen(r *runState, seq tutti.Seq) {
+	r.OpenTasks--
+	r.hotDirty = true
+	if at, ok := slices.BinarySearch(r.inline, seq); ok {
+		r.inline = slices.Delete(r.inline, at, at+1)
+		return
+	}
+	r.spilled--
+	b.del(numberedKey(r.ID, partOpen, uint32(seq)))
+	delete(r.spill, seq)
+}
+
+// isOpen reports whether seq is in the run's open set.
+func (b *Batch) isOpen(r *runState, seq tutti.Seq) bool {
+	if _, ok := slices.BinarySearch(r.inline, seq); ok {
+		return true
+	}
+	if r.spilled == 0 {
+		return false
+	}
+	_, ok := b.get(numberedKey(r.ID, partOpen, uint32(seq)))
+	return ok
+}
+
+// openSeqs lists the run's open set in order.
+func (b *Batch) openSeqs(r *runState) []tutti.Seq {
+	seqs := slices.Clone(r.inline)
+	if r.spilled == 0 {
+		return seqs
+	}
+	if r.spill == nil {
+		r.spill = map[tutti.Seq]bool{}
+		lo := runKey(r.ID, partOpen)
+		b.scan(lo, prefixEnd(lo), func(k, _ []byte) bool {
+			r.spill[tutti.Seq(binary.BigEndian.Uint32(k[len(k)-4:]))] = true
+			return true
+		})
+	}
+	for seq := range r.spill {
+		seqs = append(seqs, seq)
+	}
+	slices.Sort(seqs)
+	return seqs
+}
+
+func (r *runState) indexRow() []byte {
+	return indexKey(r.Namespace, r.Status, r.Definition, r.StartMs, r.ID)
+}
+
+// wakes are the due times of the run's own wake rows: its timeout, and its messages to
+// itself.
+func (r *runState) wakes() (due [2]int64) {
+	if r.Status.Open() && r.TimeoutMs > 0 && !r.outOfTime && !r.HeldByLimit {
+		due[0] = max(r.StartMs, r.RetriedMs) + r.TimeoutMs
+	}
+	switch {
+	case r.sweeping, len(r.posts) > 0 && r.Status == tutti.RunRunning:
+		due[1] = r.UpdateMs
+	case r.HeldByLimit && r.Status.Open():
+		due[1] = r.UpdateMs + askAgainMs
+	}
+	return due
+}
+
+// splitMix is the increment of the SplitMix64 generator.
+const splitMix = 0x9e3779b97f4a7c15
+
+func (r *runState) nextRandom() uint64 {
+	r.random += splitMix
+	r.hotDirty = true
+	x := r.random
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
