@@ -3,6 +3,7 @@ package connector
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/tutti-run/tutti"
 )
+
+var errDeadline = errors.New("the task's lease ended before it did")
 
 // LeasedTask is a task together with what its Source needs to finish it; the pool hands
 // the lease back untouched.
@@ -146,7 +149,7 @@ func (p *Pool) perform(ctx context.Context, c Connector, t LeasedTask) {
 func (p *Pool) call(ctx context.Context, c Connector, t Task) (out Outcome) {
 	if !t.Deadline.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, t.Deadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, t.Deadline, errDeadline)
 		defer cancel()
 	}
 	defer func() {
