@@ -54,7 +54,7 @@ type Shard interface {
 	Epoch() uint64
 	// Commit applies the batch atomically, in the order of calls, visible to this handle at
 	// once, and does not wait for durability. The batch may be reset and reused as soon as
-	// Commit returns. After an error (see [Ticket]) nothing of the batch is applied.
+	// Commit returns.
 	Commit(b *Batch) Ticket
 	// Snapshot is a consistent view over everything committed so far, durable or not. It
 	// never shows a part of a batch. It must be closed.
@@ -66,13 +66,14 @@ type Ticket interface {
 	// Wait returns nil once the batch and all earlier ones of its shard are durable. It may be
 	// called any number of times by any goroutine. After an error ([ErrFenced], [ErrDiskFull],
 	// [ErrTooLarge], [ErrIO], [ErrClosed]) the handle is dead: all its later calls fail with
-	// the same error and the shard must be claimed again. Whether a batch that failed with
-	// [ErrIO] or [ErrClosed] is in the data is known only after that claim.
+	// the same error and the shard must be claimed again. A batch that failed with [ErrIO] or
+	// [ErrClosed] may still turn out to be in the data after that claim; one that failed with
+	// another error is not.
 	Wait() error
 }
 
-// KV is one record. In a scan both slices belong to the driver and are valid until the next
-// step of the loop.
+// KV is one record. In a scan both slices belong to the driver: read only, and valid until the
+// next step of the loop.
 type KV struct {
 	Key, Value []byte
 }
