@@ -1,0 +1,81 @@
+package runner
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// counters are the runner's own figures.
+type counters struct {
+	batches, rows, commands atomic.Uint64
+	commitNanos             atomic.Uint64
+}
+
+func (c *counters) committed(_ int, f *inflight) {
+	c.batches.Add(1)
+	c.rows.Add(uint64(f.size))
+	c.commands.Add(uint64(len(f.replies)))
+	c.commitNanos.Add(uint64(time.Since(f.began)))
+}
+
+// Stats are figures of a runner since it was opened.
+type Stats struct {
+	Batches, Rows, Commands uint64
+	CommitTime              time.Duration // sum over batches, from forming to durable
+	Pending                 []int         // commands that wait, by shard
+}
+
+// Stats returns the current figures.
+func (r *Runner) Stats() Stats {
+	st := Stats{
+		Batches: r.stats.batches.Load(), Rows: r.stats.rows.Load(),
+		Commands:   r.stats.commands.Load(),
+		CommitTime: time.Duration(r.stats.commitNanos.Load()),
+	}
+	for _, s := range r.shards {
+		st.Pending = append(st.Pending, s.box.len())
+	}
+	return st
+}
+
+// QueueStats are figures of one queue.
+type QueueStats struct {
+	Name     string // with its namespace, as engine.QueueKey builds it
+	Ready    int    // tasks in the window
+	More     bool   // the store holds further ones
+	OldestMs int64  // ready time of the oldest in the window, 0 when empty
+	Waiting  int    // workers that wait
+	LastPoll int64  // when a worker last asked (Unix ms)
+	Workers  map[string]int64
+}
+
+// Queues returns the figures of all queues that were ever used since the start, by name.
+func (r *Runner) Queues() []QueueStats {
+	d := r.queues
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]QueueStats, 0, len(d.queues))
+	for _, q := range d.queues {
+		st := QueueStats{
+			Name: q.name, Ready: len(q.ready), More: q.spill, Waiting: len(q.waiting),
+			LastPoll: q.newest, Workers: map[string]int64{},
+		}
+		for _, it := range q.ready {
+			if st.OldestMs == 0 || it.ReadyMs < st.OldestMs {
+				st.OldestMs = it.ReadyMs
+			}
+		}
+		for w, at := range q.seen {
+			st.Workers[w] = at
+		}
+		all = append(all, st)
+	}
+	slices.SortFunc(all, func(a, b QueueStats) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
