@@ -16,6 +16,8 @@ type Start struct {
 	ParentTask tutti.Seq
 	// Random seeds the run's random source; 0 derives it from the identifier.
 	Random uint64
+	// Prepared says that the program has prepared Spec already (tutti.Preparer).
+	Prepared bool
 }
 
 // Started is the result of Start: the run that was created, or that an earlier start with
@@ -38,6 +40,11 @@ func (c Start) apply(b *Batch) (any, error) {
 	hash, prog, err := b.keepSource(c.Source)
 	if err != nil {
 		return nil, err
+	}
+	if p, ok := prog.(tutti.Preparer); ok && !c.Prepared {
+		if err := p.Prepare(&c.Spec); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.admit(&c); err != nil {
 		return nil, err
