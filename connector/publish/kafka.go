@@ -1,0 +1,195 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/connector"
+	"github.com/tutti-run/tutti/connector/egress"
+	"github.com/tutti-run/tutti/value"
+)
+
+// The bounds of Kafka.
+const (
+	DefaultRequestTimeout = 30 * time.Second
+	DefaultMaxBlock       = 10 * time.Second
+	maxTimeoutMs          = 10 * 60 * 1000
+	maxClients            = 16
+)
+
+// KafkaConfig configures a Kafka connector. The zero value is ready for use.
+type KafkaConfig struct {
+	// Guard returns the egress guard of a namespace; nil, or a nil guard, means the default
+	// policy. It must return the same guard as long as the policy is the same.
+	Guard func(namespace string) *egress.Guard
+}
+
+// Kafka performs KAFKA_PUBLISH tasks: one record to the brokers that the task names. It
+// keeps the connections to the brokers used last.
+type Kafka struct {
+	cfg      KafkaConfig
+	fallback *egress.Guard
+
+	mu      sync.Mutex
+	clients map[clientKey]*sharedClient
+	uses    int
+}
+
+type clientKey struct {
+	brokers string
+	guard   *egress.Guard
+}
+
+// sharedClient is a client that several tasks use at once.
+type sharedClient struct {
+	*kgo.Client
+	users   int
+	lastUse int
+}
+
+// NewKafka returns a Kafka connector.
+func NewKafka(cfg KafkaConfig) *Kafka {
+	fallback, _ := egress.New(egress.Policy{}) // an empty policy has no rule to be malformed
+	return &Kafka{cfg: cfg, fallback: fallback, clients: map[clientKey]*sharedClient{}}
+}
+
+// Close closes the connections. No task may be in progress.
+func (k *Kafka) Close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, c := range k.clients {
+		c.Close()
+		delete(k.clients, key)
+	}
+}
+
+// Perform produces the record and waits until all in-sync replicas have it.
+func (k *Kafka) Perform(ctx context.Context, t connector.Task) connector.Outcome {
+	r, err := parseKafka(t.Input)
+	if err != nil {
+		return connector.Failed(err.Error())
+	}
+	for name, v := range t.Headers {
+		r.record.Headers = append(r.record.Headers, kgo.RecordHeader{Key: name, Value: []byte(v)})
+	}
+	if t.IdempotencyKey != "" {
+		r.record.Headers = append(r.record.Headers,
+			kgo.RecordHeader{Key: "idempotency-key", Value: []byte(t.IdempotencyKey)})
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.timeout,
+		fmt.Errorf("the record was not taken within %v; see requestTimeoutMs", r.timeout))
+	defer cancel()
+	if err := k.produce(ctx, t.Namespace, r); err != nil {
+		return kafkaFailure(ctx, err)
+	}
+	return connector.Outcome{Status: tutti.Completed, Output: value.Raw(`{}`)}
+}
+
+func kafkaFailure(ctx context.Context, err error) connector.Outcome {
+	out := connector.Failed("")
+	if cause := context.Cause(ctx); cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	if egress.IsRefusal(err) {
+		out.Status = tutti.Fatal
+	}
+	out.Reason = "Failed to invoke kafka task due to: " + err.Error()
+	return out
+}
+
+func (k *Kafka) guard(namespace string) *egress.Guard {
+	if k.cfg.Guard != nil {
+		if g := k.cfg.Guard(namespace); g != nil {
+			return g
+		}
+	}
+	return k.fallback
+}
+
+func (k *Kafka) produce(ctx context.Context, namespace string, r *kafkaRequest) error {
+	guard := k.guard(namespace)
+	for _, broker := range r.brokers {
+		host, port, err := net.SplitHostPort(broker)
+		if err != nil {
+			return fmt.Errorf("boot strap server %q is not host:port", broker)
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return fmt.Errorf("boot strap server %q is not host:port", broker)
+		}
+		if err := guard.CheckHost(host, uint16(n)); err != nil {
+			return err
+		}
+	}
+	client, release, err := k.client(r.brokers, guard)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return client.ProduceSync(ctx, r.record).FirstErr()
+}
+
+// client returns the client for a list of brokers and how to give it back.
+func (k *Kafka) client(brokers []string, guard *egress.Guard) (*kgo.Client, func(), error) {
+	key := clientKey{strings.Join(brokers, ","), guard}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.clients[key]
+	if c == nil {
+		made, err := kgo.NewClient(
+			kgo.ClientID("tutti"),
+			kgo.SeedBrokers(brokers...),
+			kgo.Dialer(guard.DialContext),
+			kgo.AllowAutoTopicCreation(),
+			kgo.MaxBufferedRecords(10_000),
+			kgo.ProducerLinger(0),
+		)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !k.makeRoom() {
+			made.Close()
+			return nil, nil, fmt.Errorf("%d Kafka clusters are in use at once, the most there may be",
+				maxClients)
+		}
+		c = &sharedClient{Client: made}
+		k.clients[key] = c
+	}
+	k.uses++
+	c.users++
+	c.lastUse = k.uses
+	return c.Client, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		c.users--
+	}, nil
+}
+
+// makeRoom closes the client that nobody has used for longest if there are too many. It is
+// false when all are in use.
+func (k *Kafka) makeRoom() bool {
+	if len(k.clients) < maxClients {
+		return true
+	}
+	var oldest clientKey
+	var found *sharedClient
+	for key, c := range k.clients {
+		if c.users == 0 && (found == nil || c.lastUse < found.lastUse) {
+			oldest, found = key, c
+		}
+	}
+	if found == nil {
+		return false
+	}
+	found.Close()
+	delete(k.clients, oldest)
+	return true
+}
