@@ -1,0 +1,317 @@
+package conductor
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/value"
+)
+
+// Start implements tutti.Program.
+func (p *program) Start(t tutti.Turn) error {
+	x := newExec(p, t)
+	if p.body.first < 0 {
+		x.root.finished = true
+		return x.drain()
+	}
+	if err := x.checkInput(); err != nil || x.over {
+		return err
+	}
+	err := x.schedule(site{frame: t.Frame(0), body: p.body, node: &p.body.nodes[p.body.first]})
+	if err != nil {
+		return err
+	}
+	return x.drain()
+}
+
+// Resume implements tutti.Program.
+func (p *program) Resume(t tutti.Turn, ev tutti.Event) error {
+	x := newExec(p, t)
+	if !x.run.Status.Open() {
+		return nil
+	}
+	if err := x.handle(ev); err != nil {
+		return err
+	}
+	return x.drain()
+}
+
+func (x *exec) handle(ev tutti.Event) error {
+	switch ev.Kind {
+	case tutti.EventTaskEnded:
+		x.push(workEnded, uint32(ev.Seq))
+	case tutti.EventTaskTimeout:
+		return x.taskTimeout(ev)
+	case tutti.EventRunTimeout:
+		return x.runTimeout()
+	case tutti.EventPosted:
+		x.takeUp(ev.Payload)
+	case tutti.EventRetry:
+		return x.retryRun(ev.Deep)
+	case tutti.EventRerun:
+		return x.rerun(ev)
+	case tutti.EventSkip:
+		return x.skip(ev)
+	case tutti.EventReopened:
+		return x.reopened(ev.Seq)
+	}
+	return nil
+}
+
+// ended decides what follows from a task that has reached a final state.
+func (x *exec) ended(t *tutti.Task) error {
+	if decodeExt(t.Ext).hidden {
+		return nil
+	}
+	s, ok := x.siteOf(t)
+	if !ok {
+		return nil
+	}
+	if t.Kind == tutti.Child {
+		x.childEnded(s, t)
+	}
+	if t.Status == tutti.Completed && t.Kind != tutti.Local {
+		x.checkOutput(s, t)
+	}
+	if t.Status.Successful() {
+		if t.Status == tutti.CompletedWithErrors {
+			x.noteProblem(s)
+		}
+		if s.node.task.Type == TypeTerminate || t.Type == TypeTerminate {
+			return x.terminate(t)
+		}
+		return x.follow(s, t)
+	}
+	return x.failed(s, t)
+}
+
+// failed decides what follows from a task that ended badly: another attempt, going on
+// without it, or the end of the run.
+func (x *exec) failed(s site, t *tutti.Task) error {
+	x.noteFailed(t)
+	if again, err := x.tryAgain(s, t); again || err != nil || x.over {
+		return err
+	}
+	switch task := s.node.task; {
+	case task.Optional:
+		x.t.EndTask(t.Seq, tutti.CompletedWithErrors, nil, t.Reason)
+		x.noteProblem(s)
+		return x.follow(s, t)
+	case task.Permissive:
+		x.root.permitted++
+		x.saveRoot()
+		x.t.SetCell(permittedCell(x.root.permitted), appendSeqs(nil, []tutti.Seq{t.Seq}))
+		x.noteProblem(s)
+		return x.follow(s, t)
+	}
+	status := runStatusFor(t.Status)
+	return x.finish(status, failureReason(x.taskID(t.Seq), status.String(), t.Reason), t)
+}
+
+// failureReason is the official server's text for a run that ends with a task.
+func failureReason(taskID, status, reason string) string {
+	return fmt.Sprintf("Task %s failed with status: %s and reason: '%s'", taskID, status, reason)
+}
+
+// runStatusFor is the status of a run that ends because a task ended with the given one.
+func runStatusFor(s tutti.TaskStatus) tutti.RunStatus {
+	switch s {
+	case tutti.CancelledTask:
+		return tutti.RunTerminated
+	case tutti.TimedOut:
+		return tutti.RunTimedOut
+	}
+	return tutti.RunFailed
+}
+
+// noteProblem lets the JOINs around a task know that it did not end well.
+func (x *exec) noteProblem(s site) {
+	for f := s.frame; f != nil && f.ID != 0; f = x.frame(f.Parent) {
+		if state, ok := f.State.(*forkState); ok {
+			state.problems++
+			x.t.SaveFrame(f.ID)
+		}
+	}
+}
+
+// noteFailed keeps the names for the workflow's list of failed tasks.
+func (x *exec) noteFailed(t *tutti.Task) {
+	if t.Status != tutti.Failed && t.Status != tutti.Fatal {
+		return
+	}
+	if prev := x.t.Task(t.RetryOf); t.RetryOf != 0 && prev != nil &&
+		(prev.Status == tutti.Failed || prev.Status == tutti.Fatal) {
+		return
+	}
+	x.root.failed++
+	x.saveRoot()
+	x.t.SetCell(failedCell(x.root.failed), appendSeqs(nil, []tutti.Seq{t.Seq}))
+}
+
+// builtIn are the types that are never tried again.
+func builtIn(taskType string) bool {
+	switch taskType {
+	case TypeDecision, TypeSwitch, TypeFork, TypeJoin, TypeExclusiveJoin, TypeDoWhile:
+		return true
+	}
+	return false
+}
+
+// tryAgain makes another attempt at a failed task if its definition grants one.
+func (x *exec) tryAgain(s site, t *tutti.Task) (bool, error) {
+	def := s.node.taskDef()
+	if def == nil || builtIn(t.Type) || t.Status == tutti.Fatal || t.Status == tutti.CancelledTask {
+		return false, nil
+	}
+	granted := def.RetryCount
+	if s.node.task.RetryCount != nil {
+		granted = *s.node.task.RetryCount
+	}
+	if int(t.Attempt) >= granted {
+		return false, nil
+	}
+	if total := def.TotalTimeoutSeconds; total > 0 && x.t.Now()-t.FirstMs >= total*1000 {
+		return true, x.outOfTime(s, t, def)
+	}
+	var random uint64
+	if def.BackoffJitterMs > 0 {
+		random = x.t.Random()
+	}
+	delay, _ := RetryDelay(def, int(t.Attempt), random)
+	return true, s.node.run(x, s, attempt{of: t, delayMs: delay, detached: decodeExt(t.Ext).detached})
+}
+
+// outOfTime ends the run because a task has used up its time over all attempts.
+func (x *exec) outOfTime(s site, t *tutti.Task, def *TaskDef) error {
+	if s.node.task.Optional || s.node.task.Permissive {
+		return nil
+	}
+	reason := fmt.Sprintf("Task %s/%s exceeded total timeout of %d seconds (elapsed %d seconds"+
+		" across all attempts). No further retries will be attempted.", t.DefName,
+		x.taskID(t.Seq), def.TotalTimeoutSeconds, (x.t.Now()-t.FirstMs)/1000)
+	return x.finish(runStatusFor(t.Status), reason, t)
+}
+
+// broken ends the run because a step's expressions cannot be evaluated.
+func (x *exec) broken(s site, err error) error {
+	return x.finish(tutti.RunFailed, fmt.Sprintf("Task %s: %v", s.name(), err), nil)
+}
+
+// complete ends a run all of whose steps have ended.
+func (x *exec) complete() error {
+	if x.root.permitted > 0 {
+		return x.finish(tutti.RunFailed, x.permittedReasons(), x.firstPermitted())
+	}
+	return x.finish(tutti.RunCompleted, "", nil)
+}
+
+func (x *exec) firstPermitted() *tutti.Task {
+	seqs := cellSeqs(x.t, permittedCell(1))
+	if len(seqs) == 0 {
+		return nil
+	}
+	return x.t.Task(seqs[0])
+}
+
+// permittedReasons tells of the failures that permissive tasks survived.
+func (x *exec) permittedReasons() string {
+	var b strings.Builder
+	for i := 1; i <= x.root.permitted; i++ {
+		for _, seq := range cellSeqs(x.t, permittedCell(i)) {
+			t := x.t.Task(seq)
+			if t == nil {
+				continue
+			}
+			if b.Len() > reasonsMax {
+				fmt.Fprintf(&b, ". And %d more", x.root.permitted-i+1)
+				return b.String()
+			}
+			if b.Len() > 0 {
+				b.WriteString(". ")
+			}
+			b.WriteString(failureReason(x.taskID(seq), StatusName(t.Status), t.Reason))
+		}
+	}
+	return b.String()
+}
+
+// finish ends the run: output by the definition's rules, and the failure workflow.
+func (x *exec) finish(status tutti.RunStatus, reason string, blame *tutti.Task) error {
+	output, err := x.output(status, blame)
+	if err != nil {
+		if status == tutti.RunCompleted {
+			status, reason = tutti.RunFailed, err.Error()
+		}
+		output = value.NewObject()
+	}
+	return x.end(status, output, reason, blame)
+}
+
+// end ends the run with a given output.
+func (x *exec) end(
+	status tutti.RunStatus, output *value.Object, reason string, blame *tutti.Task,
+) error {
+	var seq tutti.Seq
+	if blame != nil {
+		seq = blame.Seq
+	}
+	if status != tutti.RunCompleted {
+		output = x.startFailureWorkflow(status, output, reason, blame)
+	}
+	x.over = true
+	x.queue, x.later = nil, nil
+	x.t.EndRun(status, value.Marshal(output), reason, seq)
+	return nil
+}
+
+// output is what the definition says the run yields.
+func (x *exec) output(status tutti.RunStatus, blame *tutti.Task) (*value.Object, error) {
+	if x.p.outputs != nil {
+		v, err := x.resolve(x.p.outputs, 0)
+		if err != nil {
+			return nil, err
+		}
+		return asObject(v, "output"), nil
+	}
+	if blame == nil {
+		blame = x.t.Task(x.run.LastSeq)
+	}
+	if blame == nil {
+		return value.NewObject(), nil
+	}
+	v, err := x.p.taskOutput(x.t, blame).Parse()
+	if err != nil {
+		return nil, err
+	}
+	return asObject(v, "output"), nil
+}
+
+// asObject wraps what is no object as the official server does.
+func asObject(v any, name string) *value.Object {
+	o, ok := v.(*value.Object)
+	if ok {
+		return o
+	}
+	o = value.NewObject()
+	if v != nil {
+		o.Set(name, v)
+	}
+	return o
+}
+
+// statusNames are the official names of the states of tasks.
+var statusNames = [...]string{
+	tutti.Queued: "SCHEDULED", tutti.Running: "IN_PROGRESS", tutti.Completed: "COMPLETED",
+	tutti.CompletedWithErrors: "COMPLETED_WITH_ERRORS", tutti.Failed: "FAILED",
+	tutti.Fatal: "FAILED_WITH_TERMINAL_ERROR", tutti.TimedOut: "TIMED_OUT",
+	tutti.CancelledTask: "CANCELED", tutti.Skipped: "SKIPPED",
+}
+
+// StatusName returns the official name of a task's status.
+func StatusName(s tutti.TaskStatus) string {
+	if int(s) < len(statusNames) {
+		return statusNames[s]
+	}
+	return "SCHEDULED"
+}
