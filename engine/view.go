@@ -92,10 +92,21 @@ func (v View) decodeTask(id tutti.RunID, seq tutti.Seq, raw []byte) (*taskState,
 
 // Tasks calls fn for the run's attempts in order, from a number on, until it returns false.
 func (v View) Tasks(id tutti.RunID, from tutti.Seq, fn func(*tutti.Task) bool) error {
+	return v.tasks(id, from, false, fn)
+}
+
+// TasksBack calls fn for the run's attempts in reverse order until it returns false.
+func (v View) TasksBack(id tutti.RunID, fn func(*tutti.Task) bool) error {
+	return v.tasks(id, 0, true, fn)
+}
+
+func (v View) tasks(
+	id tutti.RunID, from tutti.Seq, reverse bool, fn func(*tutti.Task) bool,
+) error {
 	var inner error
 	lo := taskKey(id, from)
 	hi := prefixEnd(runKey(id, partTask))
-	err := v.rows.Scan(lo, hi, false, func(k, raw []byte) bool {
+	err := v.rows.Scan(lo, hi, reverse, func(k, raw []byte) bool {
 		seq := tutti.Seq(binary.BigEndian.Uint32(k[len(k)-4:]))
 		t, err := v.decodeTask(id, seq, raw)
 		inner = err
