@@ -89,7 +89,14 @@ func (k *kafka) publish(ctx context.Context, name string, m Message) error {
 	for name, v := range m.Headers {
 		rec.Headers = append(rec.Headers, kgo.RecordHeader{Key: name, Value: []byte(v)})
 	}
-	return client.ProduceSync(ctx, rec).FirstErr()
+	done := make(chan error, 1)
+	client.Produce(ctx, rec, func(_ *kgo.Record, err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done(): // the client may notice much later
+		return context.Cause(ctx)
+	}
 }
 
 func (k *kafka) subscribe(name string, d *delivery) (func(), error) {

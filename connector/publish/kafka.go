@@ -2,11 +2,13 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -53,6 +55,7 @@ type sharedClient struct {
 	*kgo.Client
 	users   int
 	lastUse int
+	dialErr *atomic.Pointer[error] // of the last attempt to connect
 }
 
 // NewKafka returns a Kafka connector.
@@ -64,10 +67,11 @@ func NewKafka(cfg KafkaConfig) *Kafka {
 // Close closes the connections. No task may be in progress.
 func (k *Kafka) Close() {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	for key, c := range k.clients {
+	clients := k.clients
+	k.clients = map[clientKey]*sharedClient{}
+	k.mu.Unlock()
+	for _, c := range clients { // without the lock, which release takes for what is unsent
 		c.Close()
-		delete(k.clients, key)
 	}
 }
 
@@ -95,7 +99,7 @@ func (k *Kafka) Perform(ctx context.Context, t connector.Task) connector.Outcome
 
 func kafkaFailure(ctx context.Context, err error) connector.Outcome {
 	out := connector.Failed("")
-	if cause := context.Cause(ctx); cause != nil {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	if egress.IsRefusal(err) {
@@ -129,48 +133,71 @@ func (k *Kafka) produce(ctx context.Context, namespace string, r *kafkaRequest) 
 			return err
 		}
 	}
-	client, release, err := k.client(r.brokers, guard)
+	client, err := k.client(r.brokers, guard)
 	if err != nil {
 		return err
 	}
-	defer release()
-	return client.ProduceSync(ctx, r.record).FirstErr()
+	done := make(chan error, 1)
+	client.Produce(ctx, r.record, func(_ *kgo.Record, err error) {
+		k.release(client)
+		done <- err
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done(): // the client may notice much later
+		if dialErr := client.dialErr.Load(); dialErr != nil && *dialErr != nil {
+			return *dialErr
+		}
+		return context.Cause(ctx)
+	}
 }
 
-// client returns the client for a list of brokers and how to give it back.
-func (k *Kafka) client(brokers []string, guard *egress.Guard) (*kgo.Client, func(), error) {
+// client returns the client for a list of brokers, for the caller to release.
+func (k *Kafka) client(brokers []string, guard *egress.Guard) (*sharedClient, error) {
 	key := clientKey{strings.Join(brokers, ","), guard}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c := k.clients[key]
 	if c == nil {
-		made, err := kgo.NewClient(
-			kgo.ClientID("tutti"),
-			kgo.SeedBrokers(brokers...),
-			kgo.Dialer(guard.DialContext),
-			kgo.AllowAutoTopicCreation(),
-			kgo.MaxBufferedRecords(10_000),
-			kgo.ProducerLinger(0),
-		)
-		if err != nil {
-			return nil, nil, err
-		}
 		if !k.makeRoom() {
-			made.Close()
-			return nil, nil, fmt.Errorf("%d Kafka clusters are in use at once, the most there may be",
+			return nil, fmt.Errorf("%d Kafka clusters are in use at once, the most there may be",
 				maxClients)
 		}
-		c = &sharedClient{Client: made}
+		var err error
+		if c, err = newClient(brokers, guard); err != nil {
+			return nil, err
+		}
 		k.clients[key] = c
 	}
 	k.uses++
 	c.users++
 	c.lastUse = k.uses
-	return c.Client, func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		c.users--
-	}, nil
+	return c, nil
+}
+
+func newClient(brokers []string, guard *egress.Guard) (*sharedClient, error) {
+	dialErr := &atomic.Pointer[error]{}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := guard.DialContext(ctx, network, addr)
+		dialErr.Store(&err)
+		return conn, err
+	}
+	client, err := kgo.NewClient(
+		kgo.ClientID("tutti"),
+		kgo.SeedBrokers(brokers...),
+		kgo.Dialer(dial),
+		kgo.AllowAutoTopicCreation(),
+		kgo.MaxBufferedRecords(10_000),
+		kgo.ProducerLinger(0),
+	)
+	return &sharedClient{Client: client, dialErr: dialErr}, err
+}
+
+func (k *Kafka) release(c *sharedClient) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.users--
 }
 
 // makeRoom closes the client that nobody has used for longest if there are too many. It is
