@@ -14,7 +14,7 @@ const module = "github.com/tutti-run/tutti"
 var level = map[string]int{
 	"value": 0, "": 0, // the root package may use value
 	"expr/jsonpath": 1, "expr/script": 1,
-	"dialect/conductor": 2, "engine": 2,
+	"dialect/conductor": 2, "dialect/conductor/model": 2, "engine": 2,
 	"engine/enginetest": 3, "store": 3,
 	"store/storetest": 4, "store/memstore": 4, "store/pebblestore": 4, "runner": 4,
 	"connector": 4, "connector/egress": 4, "connector/httpcall": 4, "connector/eventbus": 4,
@@ -38,7 +38,7 @@ var peers = map[string][]string{
 	"api/grpcapi":          {},
 	"store/pebblestore":    {},
 	"api/conductorapi":     {},
-	"dialect/conductor":    {},
+	"dialect/conductor":    {"dialect/conductor/model"},
 	"engine/enginetest":    {},
 	"internal/devtools":    {},
 	"test":                 {},
@@ -51,7 +51,8 @@ var peers = map[string][]string{
 
 // pure packages read no clock, start no goroutine and touch neither disk nor network.
 var pure = []string{
-	"", "value", "expr/jsonpath", "expr/script", "dialect/conductor", "engine",
+	"", "value", "expr/jsonpath", "expr/script", "dialect/conductor",
+	"dialect/conductor/model", "engine",
 }
 
 // onlyImports are packages that may import nothing of the module but what is listed.

@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"github.com/tutti-run/tutti/value"
 )
 
-// DialectName is what Dialect.Name returns.
-const DialectName = "conductor"
+// Dialect is the name of the dialect in sources.
+const Dialect = "conductor"
 
 // The kinds of documents that the dialect keeps in the catalogue. Workflows and schemas are
 // versioned; task definitions are not.
@@ -19,19 +19,13 @@ const (
 	KindSchema   = "schema"
 )
 
-// Dialect is the Conductor dialect; see tutti.Dialect. The zero value is ready for use.
-type Dialect struct{}
-
-// Name returns "conductor".
-func (Dialect) Name() string { return DialectName }
-
 // Link returns a workflow definition, the newest if version is 0, with all that it refers to
 // embedded: each step's task definition, the schemas it enforces, and the versions of the
 // workflows its SUB_WORKFLOW steps start, as far as they are known now. A sub-workflow without
 // a definition is left without a version, since only reaching it makes a run fail. Equal
 // documents give equal bytes. Errors are *tutti.Error: NotFound when the workflow or a schema
 // does not exist, Invalid when a document is malformed.
-func (Dialect) Link(docs tutti.Documents, name string, version int) (*tutti.Source, error) {
+func Link(docs tutti.Documents, name string, version int) (*tutti.Source, error) {
 	body, found, ok := docs.Document(KindWorkflow, name, version)
 	if !ok {
 		return nil, noWorkflow(name, version)
@@ -49,7 +43,7 @@ func (Dialect) Link(docs tutti.Documents, name string, version int) (*tutti.Sour
 
 // LinkInline is Link for a definition that is given in place of a name. Without docs, which may
 // be nil, all task definitions that it does not hold itself have their defaults.
-func (Dialect) LinkInline(docs tutti.Documents, def value.Raw) (*tutti.Source, error) {
+func LinkInline(docs tutti.Documents, def value.Raw) (*tutti.Source, error) {
 	d, err := DecodeWorkflowDef(def)
 	if err != nil {
 		return nil, err
@@ -74,7 +68,7 @@ func linked(docs tutti.Documents, d *WorkflowDef) (*tutti.Source, error) {
 		return nil, err
 	}
 	return &tutti.Source{
-		Dialect: DialectName, Name: d.Name, Version: d.Version, Body: d.Encode(),
+		Dialect: Dialect, Name: d.Name, Version: d.Version, Body: d.Encode(),
 	}, nil
 }
 

@@ -1,11 +1,11 @@
-// Package conductor is the dialect of Netflix and OSS Conductor workflow definitions: their data
-// model with the official JSON names and defaults, their validation, the linking of definitions
-// into self-contained sources, the expressions in task inputs, and the interpreter.
+// Package model holds Conductor's definitions: their data model with the official JSON names and
+// defaults, their validation, the linking of a definition into a self-contained source, the
+// expressions in task inputs, and the rules for waits, retries, payload sizes and schemas.
 //
 // It may import the root package, value and expr, and nothing that does I/O, keeps time or runs
 // goroutines. Its invariant: equal inputs give equal results, byte for byte, and no definition
 // or payload, however malformed, makes it panic.
-package conductor
+package model
 
 import "github.com/tutti-run/tutti/value"
 
@@ -257,8 +257,9 @@ type WorkflowTask struct {
 // NewWorkflowTask returns a step with all defaults.
 func NewWorkflowTask() *WorkflowTask {
 	return &WorkflowTask{
-		Type: TypeSimple, InputParameters: value.NewObject(), DecisionCases: []Group[*WorkflowTask]{},
-		DefaultCase: []*WorkflowTask{}, ForkTasks: [][]*WorkflowTask{}, JoinOn: []string{},
+		Type: TypeSimple, InputParameters: value.NewObject(),
+		DecisionCases: []Group[*WorkflowTask]{}, DefaultCase: []*WorkflowTask{},
+		ForkTasks: [][]*WorkflowTask{}, JoinOn: []string{},
 		DefaultExclusiveJoinTask: []string{}, LoopOver: []*WorkflowTask{},
 		OnStateChange: []Group[*StateChangeEvent]{}, Metadata: value.NewObject(),
 	}

@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"errors"
@@ -51,7 +51,7 @@ func TestLink(t *testing.T) {
 		"workflow/child/3": `{"name":"child","version":3}`,
 		"taskdef/known":    `{"name":"known","retryCount":1,"createTime":5}`,
 	}
-	src, err := Dialect{}.Link(docs, "w", 0)
+	src, err := Link(docs, "w", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +80,11 @@ func TestLink(t *testing.T) {
 		simple.ResponseTimeoutSeconds != 3600 || system.ResponseTimeoutSeconds != 0 {
 		t.Errorf("ad hoc: %+v, %+v", simple, system)
 	}
-	again, err := Dialect{}.Link(docs, "w", 2)
+	again, err := Link(docs, "w", 2)
 	if err != nil || string(again.Body) != string(src.Body) {
 		t.Errorf("linking again differs: %v", err)
 	}
-	inline, err := Dialect{}.LinkInline(docs, src.Body)
+	inline, err := LinkInline(docs, src.Body)
 	if err != nil || string(inline.Body) != string(src.Body) {
 		t.Errorf("linking the linked differs: %v", err)
 	}
@@ -114,7 +114,7 @@ func TestLinkFaults(t *testing.T) {
 		{"avro", 0, tutti.Internal, ""},
 	}
 	for _, tt := range tests {
-		_, err := Dialect{}.Link(docs, tt.name, tt.version)
+		_, err := Link(docs, tt.name, tt.version)
 		if tt.want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", tt.name, err)
@@ -135,7 +135,7 @@ func TestLinkSchema(t *testing.T) {
 		"taskdef/t":  `{"name":"t","enforceSchema":true,"outputSchema":{"name":"s"}}`,
 		"schema/s/1": `{"name":"s","type":"JSON","data":{"type":"object"}}`,
 	}
-	src, err := Dialect{}.Link(docs, "w", 0)
+	src, err := Link(docs, "w", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestLinkSchema(t *testing.T) {
 }
 
 func TestLinkInlineWithoutDocuments(t *testing.T) {
-	src, err := Dialect{}.LinkInline(nil, value.Raw(
+	src, err := LinkInline(nil, value.Raw(
 		`{"name":"x","version":3,"tasks":[{"name":"t","taskReferenceName":"t"}]}`))
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"errors"
@@ -418,11 +418,11 @@ func FuzzWorkflowDef(f *testing.F) {
 		if got := again.Encode(); string(got) != string(once) {
 			t.Errorf("not idempotent:\n%s\n%s", once, got)
 		}
-		linked, err := Dialect{}.LinkInline(catalogue{}, once)
+		linked, err := LinkInline(catalogue{}, once)
 		if err != nil {
 			return
 		}
-		twice, err := Dialect{}.LinkInline(catalogue{}, linked.Body)
+		twice, err := LinkInline(catalogue{}, linked.Body)
 		if err != nil || string(twice.Body) != string(linked.Body) {
 			t.Errorf("linking is not idempotent: %v", err)
 		}

@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"fmt"
@@ -273,7 +273,7 @@ func (v *validator) inputPath(t *WorkflowTask, key, whole, path, pointer string)
 		return
 	}
 	root, _, _ := strings.Cut(path, ".")
-	if newTarget(path).kind == systemTarget || root == rootWorkflow || v.refs[root] > 0 {
+	if newTarget(path).kind == systemTarget || root == RootWorkflow || v.refs[root] > 0 {
 		return
 	}
 	v.add(at, nil, "taskReferenceName: %s for given task: %s input value: %s of input"+

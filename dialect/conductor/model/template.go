@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"errors"
@@ -24,7 +24,7 @@ var ErrExpressionLimit = errors.New("expression passes a limit")
 // The names that the first component of a path in an expression may have besides task
 // references, and that start expressions which are not paths.
 const (
-	rootWorkflow  = "workflow"
+	RootWorkflow  = "workflow"
 	secretsPrefix = "workflow.secrets."
 	envPrefix     = "workflow.env."
 	secretStart   = "${" + secretsPrefix
@@ -280,7 +280,7 @@ func (c *compiler) reference(s string, depth int) *reference {
 	case documentTarget:
 		c.wide = true
 	case rootTarget, fieldTarget:
-		if t.root != rootWorkflow {
+		if t.root != RootWorkflow {
 			c.refs[t.root] = true
 		}
 	}
@@ -489,7 +489,7 @@ func (r scopeReader) env(t target) (any, error) {
 // root builds the object of one root.
 func (r scopeReader) root(name string) *value.Object {
 	fields := TaskFields
-	if name == rootWorkflow {
+	if name == RootWorkflow {
 		fields = WorkflowFields
 	}
 	o := value.NewObject()

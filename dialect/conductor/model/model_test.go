@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"errors"
@@ -154,7 +154,7 @@ func TestEventHandler(t *testing.T) {
 // corpus calls visit with every JSON document of the public Conductor corpora.
 func corpus(t *testing.T, visit func(file string, src value.Raw)) {
 	t.Helper()
-	dir := filepath.Join("..", "..", "..", "shared", "corpora", "conductor")
+	dir := filepath.Join("..", "..", "..", "..", "shared", "corpora", "conductor")
 	if _, err := os.Stat(dir); err != nil {
 		t.Skip("the corpora are not here: ", err)
 	}

@@ -1,4 +1,4 @@
-package conductor
+package model
 
 import (
 	"errors"
@@ -178,7 +178,8 @@ func (v *validator) subWorkflow(t *WorkflowTask, at place) {
 }
 
 func (v *validator) wait(t *WorkflowTask, at place) {
-	duration, until := inputText(t.InputParameters, "duration"), inputText(t.InputParameters, "until")
+	duration := inputText(t.InputParameters, "duration")
+	until := inputText(t.InputParameters, "until")
 	hasDuration, hasUntil := !isBlank(duration), !isBlank(until)
 	if hasDuration && hasUntil {
 		v.add(at, nil, "%s", bothWaits)
