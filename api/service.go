@@ -1,0 +1,163 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/engine"
+	"github.com/tutti-run/tutti/runner"
+)
+
+// DefaultNamespace is the namespace of protocols that have no notion of one.
+const DefaultNamespace = "default"
+
+// The bounds of names and payloads, in bytes. Dialects may set narrower ones.
+const (
+	MaxNameBytes    = 512
+	MaxPayloadBytes = 32 << 20
+)
+
+// Options configure a Service. Runner and Dialects are required.
+type Options struct {
+	Runner   *runner.Runner
+	Dialects []tutti.Dialect
+	Logger   *slog.Logger
+	// Secrets answers the value of a secret of a namespace. It is asked only when a task
+	// leaves the server. Nil means that there are none.
+	Secrets func(namespace, name string) (string, bool)
+	// Authorizer decides who may do what; nil allows everything to everybody.
+	Authorizer Authorizer
+	// Text answers free-text searches; nil means that they read the rows.
+	Text TextIndex
+	// Retention applies to ended runs of definitions that state no policy of their own.
+	Retention tutti.RetentionPolicy
+	// Trace returns the W3C trace context of a task, given to workers and services; nil
+	// means none.
+	Trace func(run *tutti.Run, seq tutti.Seq) string
+	// OnAudit is told of every round of the auditor.
+	OnAudit func(AuditStats)
+}
+
+// Service is everything the server can do. Its methods are safe for concurrent use and
+// return errors of type *tutti.Error for whatever the caller can do something about.
+type Service struct {
+	opts     Options
+	run      *runner.Runner
+	log      *slog.Logger
+	dialects map[string]tutti.Dialect
+	programs programCache
+	audit    auditState
+	begun    time.Time
+}
+
+// New returns a Service.
+func New(opts Options) *Service {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		opts: opts, run: opts.Runner, log: opts.Logger, begun: time.Now(),
+		dialects: map[string]tutti.Dialect{},
+	}
+	for _, d := range opts.Dialects {
+		s.dialects[d.Name()] = d
+	}
+	return s
+}
+
+// Healthy returns nil, or why the server cannot serve. It needs no permission.
+func (s *Service) Healthy() error { return s.run.Healthy() }
+
+// programCache keeps compiled definitions for readers; the shards have their own.
+type programCache struct {
+	mu     sync.Mutex
+	byHash map[tutti.Hash]tutti.Program
+}
+
+// maxPrograms bounds the compiled definitions that are kept; over it all are dropped.
+const maxPrograms = 2048
+
+func (c *programCache) get(hash tutti.Hash) (tutti.Program, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.byHash[hash]
+	return p, ok
+}
+
+func (c *programCache) put(hash tutti.Hash, p tutti.Program) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byHash == nil || len(c.byHash) >= maxPrograms {
+		c.byHash = map[tutti.Hash]tutti.Program{}
+	}
+	c.byHash[hash] = p
+}
+
+// program compiles a source, or finds it compiled.
+func (s *Service) program(src *tutti.Source) (tutti.Program, error) {
+	hash := engine.SourceHash(src)
+	if p, ok := s.programs.get(hash); ok {
+		return p, nil
+	}
+	d, err := s.dialect("compile", src.Dialect)
+	if err != nil {
+		return nil, err
+	}
+	p, diags := d.Compile(src)
+	if p == nil {
+		return nil, &tutti.Error{
+			Kind: tutti.Invalid, Op: "compile " + src.Name, Code: "InvalidDefinition",
+			Err: diags.Err(),
+		}
+	}
+	s.programs.put(hash, p)
+	return p, nil
+}
+
+func (s *Service) dialect(op, name string) (tutti.Dialect, error) {
+	if d, ok := s.dialects[name]; ok {
+		return d, nil
+	}
+	return nil, tutti.E(tutti.Unsupported, op, "UnknownDialect",
+		fmt.Sprintf("this server has no dialect %q", name))
+}
+
+// submit applies a command to a run of a namespace.
+func (s *Service) submit(
+	ctx context.Context, ns string, id tutti.RunID, cmd engine.Command,
+) (any, error) {
+	return s.run.ForRun(ctx, id, engine.Within{Namespace: ns, Run: id, Command: cmd})
+}
+
+func checkNamespace(ns string) error { return checkName("namespace", ns) }
+
+// checkName refuses what cannot be part of a key: the empty name, zero bytes, the slash that
+// parts a namespace from a queue, and names over the bound.
+func checkName(what, name string) error {
+	problem := ""
+	switch {
+	case name == "":
+		problem = "is empty"
+	case len(name) > MaxNameBytes:
+		problem = fmt.Sprintf("is longer than %d bytes", MaxNameBytes)
+	case strings.ContainsRune(name, 0):
+		problem = "contains a zero byte"
+	case what == "namespace" && strings.Contains(name, "/"):
+		problem = "contains a slash"
+	default:
+		return nil
+	}
+	return tutti.E(tutti.Invalid, "check "+what, "InvalidName", "the "+what+" "+problem)
+}
+
+func checkOptional(what, name string) error {
+	if name == "" {
+		return nil
+	}
+	return checkName(what, name)
+}

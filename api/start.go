@@ -1,0 +1,93 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/engine"
+	"github.com/tutti-run/tutti/value"
+)
+
+// Start begins a run of a definition of the catalogue, or of spec.Source. It answers once
+// the start is durable.
+func (s *Service) Start(ctx context.Context, spec tutti.RunSpec) (engine.Started, error) {
+	cmd, err := s.prepareStart(ctx, spec)
+	if err != nil {
+		return engine.Started{}, err
+	}
+	res, err := s.run.ForRun(ctx, cmd.ID, cmd)
+	if err != nil {
+		return engine.Started{}, err
+	}
+	return res.(engine.Started), nil
+}
+
+// prepareStart checks a start and completes it into the command for the run's shard.
+func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.Start, error) {
+	var none engine.Start
+	if err := s.authorize(ctx, StartRuns, spec.Namespace); err != nil {
+		return none, err
+	}
+	if err := checkSpec(&spec); err != nil {
+		return none, err
+	}
+	src := spec.Source
+	if src == nil {
+		var err error
+		src, err = s.run.Catalog().Link(
+			spec.Namespace, spec.Dialect, spec.Definition, spec.Version)
+		if err != nil {
+			return none, err
+		}
+	}
+	spec.Definition = src.Name
+	prog, err := s.program(src)
+	if err != nil {
+		return none, err
+	}
+	if p, ok := prog.(tutti.Preparer); ok {
+		if err := p.Prepare(&spec); err != nil {
+			return none, err
+		}
+	}
+	return engine.Start{
+		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true,
+	}, nil
+}
+
+func checkSpec(spec *tutti.RunSpec) error {
+	if spec.Source == nil {
+		if err := checkName("definition", spec.Definition); err != nil {
+			return err
+		}
+	}
+	if err := checkOptional("correlation id", spec.CorrelationID); err != nil {
+		return err
+	}
+	if err := checkOptional("idempotency key", spec.IdempotencyKey); err != nil {
+		return err
+	}
+	for name, val := range spec.Labels {
+		if checkName("label", name) != nil || checkOptional("label", val) != nil {
+			return tutti.E(tutti.Invalid, "start", "InvalidLabel",
+				fmt.Sprintf("label %q is empty, too long or contains a zero byte", name))
+		}
+	}
+	return checkPayload("start", spec.Input)
+}
+
+// checkPayload refuses payloads that are over the bound or no JSON. Nil is no payload.
+func checkPayload(op string, raw value.Raw) error {
+	if raw == nil {
+		return nil
+	}
+	if len(raw) > MaxPayloadBytes {
+		return tutti.E(tutti.Exhausted, op, "PayloadTooLarge", fmt.Sprintf(
+			"the payload has %d bytes, over the bound of %d", len(raw), MaxPayloadBytes))
+	}
+	if err := value.Check(raw, value.DefaultLimits); err != nil {
+		return &tutti.Error{Kind: tutti.Invalid, Op: op, Code: "InvalidJSON", Err: err}
+	}
+	return nil
+}
