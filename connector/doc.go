@@ -1,7 +1,6 @@
 // Package connector performs tasks inside the server: its subpackages call HTTP services
-// (httpcall), publish events and Kafka records (publish), carry events in and out
-// (eventbus) and guard what the server may connect to (egress). The Pool here leases tasks
-// from queues and hands them to connectors.
+// (httpcall), carry events in and out (eventbus) and guard what the server may connect to
+// (egress). The Pool here leases tasks from queues and hands them to connectors.
 //
 // It may import the root package, value, the standard library and the clients of what it
 // connects to; never the runner, the engine, a store, an API or a dialect.

@@ -119,7 +119,7 @@ func TestPoolBoundsConcurrency(t *testing.T) {
 			now++
 			most = max(most, now)
 			mu.Unlock()
-			time.Sleep(time.Second) // fake time
+			<-time.After(time.Second) // fake time
 			mu.Lock()
 			now--
 			mu.Unlock()
@@ -129,7 +129,7 @@ func TestPoolBoundsConcurrency(t *testing.T) {
 			src.put(fmt.Sprint("t", i))
 		}
 		begin := time.Now()
-		time.Sleep(7 * time.Second)
+		<-time.After(7 * time.Second)
 		synctest.Wait()
 		if len(src.finished) != 20 {
 			t.Errorf("finished %d of 20 in %v", len(src.finished), time.Since(begin))
@@ -174,7 +174,7 @@ func TestPoolDrains(t *testing.T) {
 				<-ctx.Done()
 				return connector.Failed("cancelled")
 			}
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			return connector.Outcome{Status: tutti.Completed}
 		})
 		src.put("slow")
@@ -204,7 +204,7 @@ func TestPoolDeadline(t *testing.T) {
 		src.queue <- connector.LeasedTask{
 			Task: connector.Task{ID: "t", Deadline: time.Now().Add(5 * time.Second)},
 		}
-		time.Sleep(6 * time.Second)
+		<-time.After(6 * time.Second)
 		synctest.Wait()
 		if o := src.outcome("t"); o.Reason != context.DeadlineExceeded.Error() {
 			t.Errorf("ended as %+v, want its deadline to end it", o)
@@ -228,7 +228,7 @@ func TestPoolSurvivesLeaseErrors(t *testing.T) {
 		})
 		src.put("t")
 		begin := time.Now()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		stop()
 		if o := src.outcome("t"); o.Status != tutti.Completed {

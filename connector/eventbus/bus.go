@@ -1,10 +1,12 @@
 // Package eventbus carries events between workflows and message brokers: NATS, NATS
-// JetStream and Kafka, and the server's own queue, which is injected.
+// JetStream and Kafka, and the server's own queue, which is injected. EventTask and
+// KafkaTask are the connectors of the tasks that publish.
 //
-// It may import the root package, value, the standard library and the brokers' clients.
-// Its invariants: a message counts as published only once the broker has it; a message is
-// acknowledged only after its handler returned nil; what waits in memory is bounded; every
-// goroutine and connection belongs to a Registry and is gone when its Close returns.
+// It may import connector, connector/egress, value, the root package, the standard library
+// and the brokers' clients. Its invariants: a message counts as published only once the
+// broker has it; a message is acknowledged only after its handler returned nil; what waits
+// in memory is bounded; every goroutine and connection belongs to a Registry or a KafkaTask
+// and is gone when its Close returns.
 package eventbus
 
 import (
@@ -185,7 +187,8 @@ func (r *Registry) Subscribe(
 	if err != nil {
 		d.end()
 		return nil, &tutti.Error{
-			Kind: tutti.Unavailable, Op: "subscribe to " + queue, Code: "EventsNotReceived", Err: err,
+			Kind: tutti.Unavailable, Op: "subscribe to " + queue, Code: "EventsNotReceived",
+			Err: err,
 		}
 	}
 	stopped := sync.OnceFunc(func() {
@@ -197,7 +200,8 @@ func (r *Registry) Subscribe(
 	})
 	if !r.own(d, stopped) {
 		stopped()
-		return nil, tutti.E(tutti.Unavailable, "subscribe to "+queue, "BusClosed", errClosed.Error())
+		return nil, tutti.E(tutti.Unavailable, "subscribe to "+queue, "BusClosed",
+			errClosed.Error())
 	}
 	detach := context.AfterFunc(ctx, stopped)
 	return func() { detach(); stopped() }, nil

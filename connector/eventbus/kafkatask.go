@@ -1,4 +1,4 @@
-package publish
+package eventbus
 
 import (
 	"context"
@@ -19,25 +19,25 @@ import (
 	"github.com/tutti-run/tutti/value"
 )
 
-// The bounds of Kafka.
+// The bounds of a KafkaTask.
 const (
 	DefaultRequestTimeout = 30 * time.Second
 	DefaultMaxBlock       = 10 * time.Second
-	maxTimeoutMs          = 10 * 60 * 1000
-	maxClients            = 16
+	maxKafkaTimeoutMs     = 10 * 60 * 1000
+	maxKafkaClients       = 16
 )
 
-// KafkaConfig configures a Kafka connector. The zero value is ready for use.
-type KafkaConfig struct {
+// KafkaTaskConfig configures a KafkaTask. The zero value is ready for use.
+type KafkaTaskConfig struct {
 	// Guard returns the egress guard of a namespace; nil, or a nil guard, means the default
 	// policy. It must return the same guard as long as the policy is the same.
 	Guard func(namespace string) *egress.Guard
 }
 
-// Kafka performs KAFKA_PUBLISH tasks: one record to the brokers that the task names. It
-// keeps the connections to the brokers used last.
-type Kafka struct {
-	cfg      KafkaConfig
+// KafkaTask performs Conductor's KAFKA_PUBLISH tasks: one record to the brokers that the
+// task names. It keeps the connections to the brokers used last.
+type KafkaTask struct {
+	cfg      KafkaTaskConfig
 	fallback *egress.Guard
 
 	mu      sync.Mutex
@@ -58,14 +58,14 @@ type sharedClient struct {
 	dialErr *atomic.Pointer[error] // of the last attempt to connect
 }
 
-// NewKafka returns a Kafka connector.
-func NewKafka(cfg KafkaConfig) *Kafka {
+// NewKafkaTask returns a Kafka connector.
+func NewKafkaTask(cfg KafkaTaskConfig) *KafkaTask {
 	fallback, _ := egress.New(egress.Policy{}) // an empty policy has no rule to be malformed
-	return &Kafka{cfg: cfg, fallback: fallback, clients: map[clientKey]*sharedClient{}}
+	return &KafkaTask{cfg: cfg, fallback: fallback, clients: map[clientKey]*sharedClient{}}
 }
 
 // Close closes the connections. No task may be in progress.
-func (k *Kafka) Close() {
+func (k *KafkaTask) Close() {
 	k.mu.Lock()
 	clients := k.clients
 	k.clients = map[clientKey]*sharedClient{}
@@ -76,8 +76,8 @@ func (k *Kafka) Close() {
 }
 
 // Perform produces the record and waits until all in-sync replicas have it.
-func (k *Kafka) Perform(ctx context.Context, t connector.Task) connector.Outcome {
-	r, err := parseKafka(t.Input)
+func (k *KafkaTask) Perform(ctx context.Context, t connector.Task) connector.Outcome {
+	r, err := parseKafkaTask(t.Input)
 	if err != nil {
 		return connector.Failed(err.Error())
 	}
@@ -109,7 +109,7 @@ func kafkaFailure(ctx context.Context, err error) connector.Outcome {
 	return out
 }
 
-func (k *Kafka) guard(namespace string) *egress.Guard {
+func (k *KafkaTask) guard(namespace string) *egress.Guard {
 	if k.cfg.Guard != nil {
 		if g := k.cfg.Guard(namespace); g != nil {
 			return g
@@ -118,7 +118,7 @@ func (k *Kafka) guard(namespace string) *egress.Guard {
 	return k.fallback
 }
 
-func (k *Kafka) produce(ctx context.Context, namespace string, r *kafkaRequest) error {
+func (k *KafkaTask) produce(ctx context.Context, namespace string, r *kafkaRecord) error {
 	guard := k.guard(namespace)
 	for _, broker := range r.brokers {
 		host, port, err := net.SplitHostPort(broker)
@@ -154,7 +154,7 @@ func (k *Kafka) produce(ctx context.Context, namespace string, r *kafkaRequest) 
 }
 
 // client returns the client for a list of brokers, for the caller to release.
-func (k *Kafka) client(brokers []string, guard *egress.Guard) (*sharedClient, error) {
+func (k *KafkaTask) client(brokers []string, guard *egress.Guard) (*sharedClient, error) {
 	key := clientKey{strings.Join(brokers, ","), guard}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -162,10 +162,10 @@ func (k *Kafka) client(brokers []string, guard *egress.Guard) (*sharedClient, er
 	if c == nil {
 		if !k.makeRoom() {
 			return nil, fmt.Errorf("%d Kafka clusters are in use at once, the most there may be",
-				maxClients)
+				maxKafkaClients)
 		}
 		var err error
-		if c, err = newClient(brokers, guard); err != nil {
+		if c, err = newSharedClient(brokers, guard); err != nil {
 			return nil, err
 		}
 		k.clients[key] = c
@@ -176,7 +176,7 @@ func (k *Kafka) client(brokers []string, guard *egress.Guard) (*sharedClient, er
 	return c, nil
 }
 
-func newClient(brokers []string, guard *egress.Guard) (*sharedClient, error) {
+func newSharedClient(brokers []string, guard *egress.Guard) (*sharedClient, error) {
 	dialErr := &atomic.Pointer[error]{}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := guard.DialContext(ctx, network, addr)
@@ -194,7 +194,7 @@ func newClient(brokers []string, guard *egress.Guard) (*sharedClient, error) {
 	return &sharedClient{Client: client, dialErr: dialErr}, err
 }
 
-func (k *Kafka) release(c *sharedClient) {
+func (k *KafkaTask) release(c *sharedClient) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c.users--
@@ -202,8 +202,8 @@ func (k *Kafka) release(c *sharedClient) {
 
 // makeRoom closes the client that nobody has used for longest if there are too many. It is
 // false when all are in use.
-func (k *Kafka) makeRoom() bool {
-	if len(k.clients) < maxClients {
+func (k *KafkaTask) makeRoom() bool {
+	if len(k.clients) < maxKafkaClients {
 		return true
 	}
 	var oldest clientKey

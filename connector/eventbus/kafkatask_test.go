@@ -1,7 +1,6 @@
-package publish_test
+package eventbus_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -10,100 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/connector"
 	"github.com/tutti-run/tutti/connector/egress"
 	"github.com/tutti-run/tutti/connector/eventbus"
-	"github.com/tutti-run/tutti/connector/publish"
 	"github.com/tutti-run/tutti/value"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// recorder is the server's own queue.
-type recorder struct{ got []eventbus.Message }
-
-func (r *recorder) Publish(_ context.Context, m eventbus.Message) error {
-	r.got = append(r.got, m)
-	return nil
-}
-
-func (r *recorder) Subscribe(
-	context.Context, string, func(context.Context, eventbus.Message) error,
-) (func(), error) {
-	return func() {}, nil
-}
-
-func TestEvent(t *testing.T) {
-	tests := []struct {
-		name, input         string
-		queue, body, output string // queue "" = not published
-		reason              string
-	}{
-		{
-			name:  "sink and payload",
-			input: `{"sink":"conductor:wf:ref","payload":{"a":1}}`,
-			queue: "conductor:wf:ref", body: `{"a":1}`,
-			output: `{"a":1,"event_produced":"conductor:wf:ref"}`,
-		},
-		{
-			name:  "resolved queue",
-			input: `{"sink":"conductor","event":"conductor:wf:ref","payload":{}}`,
-			queue: "conductor:wf:ref", body: `{}`, output: `{"event_produced":"conductor:wf:ref"}`,
-		},
-		{
-			name:  "input is the payload",
-			input: `{"sink":"conductor:x","b":[true]}`,
-			queue: "conductor:x", body: `{"b":[true]}`,
-			output: `{"b":[true],"event_produced":"conductor:x"}`,
-		},
-		{
-			name:   "unsupported sink",
-			input:  `{"sink":"sqs:q","payload":{"a":1}}`,
-			output: `{"a":1,"event_produced":"sqs:q"}`,
-			reason: `Error when trying to access the specified queue/topic: sqs:q, error: ` +
-				`event queue sqs:q: sink type "sqs" is not supported (supported sink types are`,
-		},
-		{name: "no sink", input: `{"payload":{}}`, reason: "No sink specified in task"},
-		{
-			name: "payload of another kind", input: `{"sink":"conductor:x","payload":[1]}`,
-			reason: "the payload must be an object, not array",
-		},
-		{name: "not an object", input: `7`, reason: "No sink specified in task"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			rec := &recorder{}
-			bus := eventbus.New(eventbus.Config{Internal: rec})
-			defer bus.Close()
-			o := (&publish.Event{Bus: bus}).Perform(t.Context(), connector.Task{
-				ID: "t1", IdempotencyKey: "k1", Input: value.Raw(tt.input),
-				Headers: map[string]string{"traceparent": "00-1"},
-			})
-			if !strings.HasPrefix(o.Reason, tt.reason) || (tt.reason == "") != (o.Reason == "") {
-				t.Errorf("reason %q, want %q", o.Reason, tt.reason)
-			}
-			if string(o.Output) != tt.output {
-				t.Errorf("output %s, want %s", o.Output, tt.output)
-			}
-			if ok := o.Status == tutti.Completed; ok != (tt.queue != "") {
-				t.Errorf("status %v", o.Status)
-			}
-			var want []eventbus.Message
-			if tt.queue != "" {
-				want = []eventbus.Message{{
-					ID: "t1", Queue: tt.queue, Body: value.Raw(tt.body),
-					Headers: map[string]string{"traceparent": "00-1", "idempotency-key": "k1"},
-				}}
-			}
-			if d := cmp.Diff(want, rec.got); d != "" {
-				t.Error(d)
-			}
-		})
-	}
-}
 
 func brokers(t *testing.T) string {
 	t.Helper()
@@ -115,14 +27,14 @@ func brokers(t *testing.T) string {
 	return strings.Join(cluster.ListenAddrs(), ",")
 }
 
-func newKafka(t *testing.T, cfg publish.KafkaConfig) *publish.Kafka {
+func newKafkaTask(t *testing.T, cfg eventbus.KafkaTaskConfig) *eventbus.KafkaTask {
 	t.Helper()
-	k := publish.NewKafka(cfg)
+	k := eventbus.NewKafkaTask(cfg)
 	t.Cleanup(k.Close)
 	return k
 }
 
-func TestKafkaPublish(t *testing.T) {
+func TestKafkaTask(t *testing.T) {
 	servers := brokers(t)
 	consumer, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(servers, ",")...),
 		kgo.ConsumeTopics("orders"))
@@ -130,7 +42,7 @@ func TestKafkaPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer consumer.Close()
-	k := newKafka(t, publish.KafkaConfig{})
+	k := newKafkaTask(t, eventbus.KafkaTaskConfig{})
 	const long = `"keySerializer":"org.apache.kafka.common.serialization.LongSerializer"`
 	tests := []struct{ fields, key, value, headers string }{
 		{`"key":"k","value":{"a": 1.0}`, "k", `{"a":1.0}`, "[]"},
@@ -163,7 +75,7 @@ func TestKafkaPublish(t *testing.T) {
 	}
 }
 
-func TestKafkaPublishRefusals(t *testing.T) {
+func TestKafkaTaskRefusals(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +114,7 @@ func TestKafkaPublishRefusals(t *testing.T) {
 			"Failed to invoke kafka task due to: the record was not taken within 300ms",
 		},
 	}
-	k := newKafka(t, publish.KafkaConfig{})
+	k := newKafkaTask(t, eventbus.KafkaTaskConfig{})
 	for _, tt := range tests {
 		o := k.Perform(t.Context(), connector.Task{Input: value.Raw(tt.input)})
 		if o.Status != tt.status || !strings.Contains(o.Reason, tt.reason) {
@@ -211,9 +123,9 @@ func TestKafkaPublishRefusals(t *testing.T) {
 	}
 }
 
-// TestKafkaPublishGuardsAdvertisedBrokers has a permitted bootstrap server lead to a broker
+// TestKafkaTaskGuardsAdvertisedBrokers has a permitted bootstrap server lead to a broker
 // that the policy refuses.
-func TestKafkaPublishGuardsAdvertisedBrokers(t *testing.T) {
+func TestKafkaTaskGuardsAdvertisedBrokers(t *testing.T) {
 	servers := brokers(t)
 	_, port, _ := net.SplitHostPort(servers)
 	guard, err := egress.New(egress.Policy{
@@ -222,7 +134,7 @@ func TestKafkaPublishGuardsAdvertisedBrokers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := newKafka(t, publish.KafkaConfig{Guard: func(string) *egress.Guard { return guard }})
+	k := newKafkaTask(t, eventbus.KafkaTaskConfig{Guard: func(string) *egress.Guard { return guard }})
 	o := k.Perform(t.Context(), connector.Task{Input: value.Raw(fmt.Sprintf(
 		`{"kafka_request":{"bootStrapServers":"localhost:%s","topic":"orders","value":1,
 			"requestTimeoutMs":300,"maxBlockMs":0}}`, port))})
@@ -231,10 +143,10 @@ func TestKafkaPublishGuardsAdvertisedBrokers(t *testing.T) {
 	}
 }
 
-func TestKafkaPublishManyClusters(t *testing.T) {
+func TestKafkaTaskManyClusters(t *testing.T) {
 	servers := brokers(t)
 	_, port, _ := net.SplitHostPort(servers)
-	k := newKafka(t, publish.KafkaConfig{})
+	k := newKafkaTask(t, eventbus.KafkaTaskConfig{})
 	for i := range 18 { // more than the connector keeps
 		o := k.Perform(t.Context(), connector.Task{Input: value.Raw(fmt.Sprintf(
 			`{"kafka_request":{"bootStrapServers":"127.0.0.%d:%s,%s","topic":"orders","value":%d}}`,

@@ -1,4 +1,4 @@
-package publish
+package eventbus
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ func FuzzParseKafka(f *testing.F) {
 	f.Add([]byte(`{"kafka_request":{"bootStrapServers":"a","topic":"t","value":[null],
 		"headers":{"a":[1]},"requestTimeoutMs":"10","keySerializer":"LongSerializer","key":"1"}}`))
 	f.Fuzz(func(t *testing.T, input []byte) {
-		r, err := parseKafka(value.Raw(input))
+		r, err := parseKafkaTask(value.Raw(input))
 		if err != nil {
 			return
 		}

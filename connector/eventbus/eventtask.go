@@ -1,4 +1,4 @@
-package publish
+package eventbus
 
 import (
 	"cmp"
@@ -8,21 +8,20 @@ import (
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/connector"
-	"github.com/tutti-run/tutti/connector/eventbus"
 	"github.com/tutti-run/tutti/value"
 )
 
-// Event performs EVENT tasks. The input is {"sink", "event", "payload"}: what the author
-// wrote, the queue that this means, and the body of the message. Without an event the sink
-// is the queue; without a payload the rest of the input is the body.
+// EventTask performs Conductor's EVENT tasks. The input is {"sink", "event", "payload"}:
+// what the author wrote, the queue that this means, and the body of the message. Without an
+// event the sink is the queue; without a payload the rest of the input is the body.
 //
 // The message's id is the task's, as in the official server; the idempotency key, which is
 // the same for all attempts, travels as a header. The output is the payload and
 // event_produced, the queue.
-type Event struct{ Bus eventbus.Bus }
+type EventTask struct{ Bus Bus }
 
 // Perform publishes the event.
-func (e *Event) Perform(ctx context.Context, t connector.Task) connector.Outcome {
+func (e *EventTask) Perform(ctx context.Context, t connector.Task) connector.Outcome {
 	sink, queue := textField(t.Input, "sink"), textField(t.Input, "event")
 	queue = cmp.Or(queue, sink)
 	if queue == "" {
@@ -37,14 +36,15 @@ func (e *Event) Perform(ctx context.Context, t connector.Task) connector.Outcome
 	if t.IdempotencyKey != "" {
 		headers["idempotency-key"] = t.IdempotencyKey
 	}
-	err = e.Bus.Publish(ctx, eventbus.Message{
+	err = e.Bus.Publish(ctx, Message{
 		ID: t.ID, Queue: queue, Body: value.Marshal(payload), Headers: headers,
 	})
 	payload.Set("event_produced", queue)
 	out := connector.Outcome{Status: tutti.Completed, Output: value.Marshal(payload)}
 	if err != nil {
 		out.Status = tutti.Failed
-		out.Reason = fmt.Sprintf("Error when trying to access the specified queue/topic: %s, error: %v",
+		out.Reason = fmt.Sprintf(
+			"Error when trying to access the specified queue/topic: %s, error: %v",
 			cmp.Or(sink, queue), err)
 	}
 	return out

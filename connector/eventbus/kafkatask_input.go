@@ -1,4 +1,4 @@
-package publish
+package eventbus
 
 import (
 	"cmp"
@@ -14,14 +14,14 @@ import (
 	"github.com/tutti-run/tutti/value"
 )
 
-// kafkaRequest is what a task's input asks for.
-type kafkaRequest struct {
+// kafkaRecord is what a task's input asks for.
+type kafkaRecord struct {
 	brokers []string
 	record  *kgo.Record
 	timeout time.Duration
 }
 
-func parseKafka(input value.Raw) (*kafkaRequest, error) {
+func parseKafkaTask(input value.Raw) (*kafkaRecord, error) {
 	in, ok := input.Field("kafka_request")
 	if !ok || in.IsNull() {
 		return nil, errors.New(missingKafkaRequest)
@@ -29,7 +29,7 @@ func parseKafka(input value.Raw) (*kafkaRequest, error) {
 	if in.Kind() != "object" {
 		return nil, fmt.Errorf("kafka_request must be an object, not %s", in.Kind())
 	}
-	r := &kafkaRequest{record: &kgo.Record{Topic: strings.TrimSpace(textField(in, "topic"))}}
+	r := &kafkaRecord{record: &kgo.Record{Topic: strings.TrimSpace(textField(in, "topic"))}}
 	for b := range strings.SplitSeq(textField(in, "bootStrapServers"), ",") {
 		if b = strings.TrimSpace(b); b != "" {
 			r.brokers = append(r.brokers, b)
@@ -56,18 +56,19 @@ func parseKafka(input value.Raw) (*kafkaRequest, error) {
 	if r.record.Headers, err = kafkaHeaders(in); err != nil {
 		return nil, err
 	}
-	r.timeout, err = kafkaTimeout(in)
+	r.timeout, err = kafkaPatience(in)
 	return r, err
 }
 
 const (
-	missingKafkaRequest = "Missing Kafka request. Task input MUST have a 'kafka_request' key with " +
-		"KafkaTask.Input as value. See documentation for KafkaTask for required input parameters"
+	missingKafkaRequest = "Missing Kafka request. Task input MUST have a 'kafka_request' key " +
+		"with KafkaTask.Input as value. See documentation for KafkaTask for required " +
+		"input parameters"
 	missingKafkaBrokers = "No boot strap servers specified"
-	missingKafkaTopic   = "Missing Kafka topic. See documentation for KafkaTask for required input " +
-		"parameters"
-	missingKafkaValue = "Missing Kafka value.  See documentation for KafkaTask for required input " +
-		"parameters"
+	missingKafkaTopic   = "Missing Kafka topic. See documentation for KafkaTask for required " +
+		"input parameters"
+	missingKafkaValue = "Missing Kafka value.  See documentation for KafkaTask for required " +
+		"input parameters"
 )
 
 const serializers = "org.apache.kafka.common.serialization."
@@ -112,9 +113,9 @@ func kafkaHeaders(in value.Raw) ([]kgo.RecordHeader, error) {
 	return out, nil
 }
 
-// kafkaTimeout is how long the record may take: maxBlockMs to find the topic's brokers and
+// kafkaPatience is how long the record may take: maxBlockMs to find the topic's brokers and
 // requestTimeoutMs to be taken.
-func kafkaTimeout(in value.Raw) (time.Duration, error) {
+func kafkaPatience(in value.Raw) (time.Duration, error) {
 	sum := time.Duration(0)
 	for _, part := range []struct {
 		name     string
@@ -126,9 +127,9 @@ func kafkaTimeout(in value.Raw) (time.Duration, error) {
 			continue
 		}
 		ms, err := strconv.ParseInt(plainText(v), 10, 64)
-		if err != nil || ms < 0 || ms > maxTimeoutMs {
+		if err != nil || ms < 0 || ms > maxKafkaTimeoutMs {
 			return 0, fmt.Errorf("%s must be a number of milliseconds from 0 to %d, not %s",
-				part.name, maxTimeoutMs, v)
+				part.name, maxKafkaTimeoutMs, v)
 		}
 		sum += time.Duration(ms) * time.Millisecond
 	}
