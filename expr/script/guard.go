@@ -1,7 +1,6 @@
 package script
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 // the watch ends.
 type guard struct {
 	rt     *goja.Runtime
+	names  names // of the program; what it cannot name needs no guard
 	cause  atomic.Pointer[error]
 	budget int // array elements that joining and flattening may still visit
 	depth  int // native calls within each other that follow nested arrays
@@ -50,18 +50,24 @@ func (g *guard) checkStopped() {
 
 // install changes the globals of a fresh runtime.
 func (g *guard) install() {
-	global := g.rt.GlobalObject()
-	g.forbidCode()
+	if g.names.has("constructor") || g.names.has("Function") {
+		g.forbidCode()
+	}
 	array := g.prototype("Array")
 	for _, name := range arrayMethods {
-		g.wrap(array, name, g.checkThisLength)
+		g.wrap(array, name, g.fixThis)
 	}
-	g.replace(array, "join", g.join)
+	for _, name := range arrayChanges {
+		g.wrap(array, name, g.checkArray)
+	}
+	// Arrays are joined and walked without being asked to by name.
+	g.define(array, "join", g.join)
+	g.iterator(array)
 	g.replace(array, "flat", g.flat)
 	g.wrap(array, "concat", g.checkConcat)
 	g.wrap(array, "toLocaleString", g.refuseNested)
-	g.iterator(array)
 	text := g.prototype("String")
+	g.iterator(text)
 	for _, name := range stringMethods {
 		g.wrap(text, name, g.checkString)
 	}
@@ -70,15 +76,27 @@ func (g *guard) install() {
 	g.wrap(text, "padEnd", g.checkPad)
 	g.wrap(text, "replace", g.checkReplace)
 	g.wrap(text, "replaceAll", g.checkReplace)
+	if g.names.has("Symbol") {
+		g.wrapSymbol(g.prototype("RegExp"), goja.SymReplace, g.checkPatternReplace)
+	}
 	g.wrap(g.prototype("Function"), "apply", g.checkArgument(1))
-	reflection, _ := global.Get("Reflect").(*goja.Object)
-	g.wrap(reflection, "apply", g.checkArgument(2))
-	g.wrap(reflection, "construct", g.checkArgument(1))
-	constructor, _ := global.Get("Array").(*goja.Object)
-	g.wrap(constructor, "from", g.checkArgument(0))
-	g.guardJSON()
+	g.wrap(g.global("Array"), "from", g.checkFrom)
+	if g.names.has("Reflect") {
+		g.wrap(g.global("Reflect"), "apply", g.checkArgument(2))
+		g.wrap(g.global("Reflect"), "construct", g.checkArgument(1))
+	}
+	if g.names.has("Object") {
+		for _, name := range objectFunctions {
+			g.wrap(g.global("Object"), name, g.checkCharacters)
+		}
+	}
+	if g.names.has("JSON") {
+		g.guardJSON()
+	}
 	for _, name := range removedGlobals {
-		_ = global.Delete(name)
+		if g.names.has(name) {
+			_ = g.rt.GlobalObject().Delete(name)
+		}
 	}
 }
 
@@ -90,38 +108,78 @@ var removedGlobals = []string{
 	"Int32Array", "Uint32Array", "Float32Array", "Float64Array",
 }
 
-var arrayMethods = []string{
-	"copyWithin", "entries", "every", "fill", "filter", "find", "findIndex", "findLast",
-	"findLastIndex", "flatMap", "forEach", "includes", "indexOf", "keys", "lastIndexOf", "map",
-	"pop", "push", "reduce", "reduceRight", "reverse", "shift", "slice", "some", "sort", "splice",
-	"toReversed", "toSorted", "toSpliced", "unshift", "with",
-}
+// arrayMethods read an array, arrayChanges change it.
+var (
+	arrayMethods = []string{
+		"entries", "every", "filter", "find", "findIndex", "findLast", "findLastIndex", "flatMap",
+		"forEach", "includes", "indexOf", "keys", "lastIndexOf", "map", "reduce", "reduceRight",
+		"slice", "some", "toReversed", "toSorted", "toSpliced", "values", "with",
+	}
+	arrayChanges = []string{
+		"copyWithin", "fill", "pop", "push", "reverse", "shift", "sort", "splice", "unshift",
+	}
+)
 
 var stringMethods = []string{
 	"concat", "includes", "indexOf", "lastIndexOf", "match", "matchAll", "search", "split",
 }
 
+// objectFunctions list the characters of a string as if they were members.
+var objectFunctions = []string{
+	"assign", "entries", "getOwnPropertyDescriptors", "getOwnPropertyNames", "keys", "values",
+}
+
+func (g *guard) global(name string) *goja.Object {
+	o, _ := g.rt.GlobalObject().Get(name).(*goja.Object)
+	return o
+}
+
 func (g *guard) prototype(class string) *goja.Object {
-	constructor, _ := g.rt.GlobalObject().Get(class).(*goja.Object)
-	proto, _ := constructor.Get("prototype").(*goja.Object)
+	proto, _ := g.global(class).Get("prototype").(*goja.Object)
 	return proto
 }
 
+// replace puts another function in the place of a native one that the program can name.
 func (g *guard) replace(o *goja.Object, name string, f func(goja.FunctionCall) goja.Value) {
+	if g.names.has(name) {
+		g.define(o, name, f)
+	}
+}
+
+func (g *guard) define(o *goja.Object, name string, f func(goja.FunctionCall) goja.Value) {
 	_ = o.DefineDataProperty(name, g.rt.ToValue(f), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 }
 
 // wrap puts a check before a native function.
-func (g *guard) wrap(o *goja.Object, name string, check func(goja.FunctionCall)) {
+func (g *guard) wrap(o *goja.Object, name string, check func(*goja.FunctionCall)) {
+	if g.names.has(name) {
+		g.wrapAlways(o, name, check)
+	}
+}
+
+func (g *guard) wrapAlways(o *goja.Object, name string, check func(*goja.FunctionCall)) {
 	native, ok := goja.AssertFunction(o.Get(name))
 	if !ok {
 		return
 	}
-	g.replace(o, name, func(call goja.FunctionCall) goja.Value {
+	g.define(o, name, func(call goja.FunctionCall) goja.Value {
 		g.checkStopped()
-		check(call)
+		check(&call)
 		return g.call(native, call.This, call.Arguments...)
 	})
+}
+
+func (g *guard) wrapSymbol(o *goja.Object, s *goja.Symbol, check func(*goja.FunctionCall)) {
+	native, ok := goja.AssertFunction(o.GetSymbol(s))
+	if !ok {
+		return
+	}
+	guarded := g.rt.ToValue(func(call goja.FunctionCall) goja.Value {
+		g.checkStopped()
+		check(&call)
+		return g.call(native, call.This, call.Arguments...)
+	})
+	_ = o.DefineDataPropertySymbol(s, guarded, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 }
 
 // call calls a function and passes on what it throws.
@@ -153,27 +211,74 @@ func (g *guard) forbidCode() {
 // functionKinds gives one function of each kind that has a constructor of its own.
 var functionKinds = goja.MustCompile("", "[function(){}, function*(){}, async function(){}]", true)
 
-// iterator guards the iteration of arrays, which spreading and destructuring do in one step.
-func (g *guard) iterator(array *goja.Object) {
-	values, ok := goja.AssertFunction(array.Get("values"))
+// iterator guards the iteration of arrays and strings, which spreading and destructuring do in one
+// step.
+func (g *guard) iterator(proto *goja.Object) {
+	native, ok := goja.AssertFunction(proto.GetSymbol(goja.SymIterator))
 	if !ok {
 		return
 	}
 	guarded := g.rt.ToValue(func(call goja.FunctionCall) goja.Value {
-		g.checkThisLength(call)
-		return g.call(values, call.This)
+		g.fixThis(&call)
+		return g.call(native, call.This)
 	})
-	_ = array.DefineDataProperty("values", guarded,
-		goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
-	_ = array.DefineDataPropertySymbol(goja.SymIterator, guarded,
+	// The array may grow while it is iterated.
+	if steps, ok := g.call(native, proto).(*goja.Object); ok {
+		g.wrapAlways(steps.Prototype(), "next", func(*goja.FunctionCall) {})
+	}
+	_ = proto.DefineDataPropertySymbol(goja.SymIterator, guarded,
 		goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE)
 }
 
-func (g *guard) checkThisLength(call goja.FunctionCall) { g.checkLength(call.This) }
+// checkCharacters refuses a string of more characters than an array may have elements.
+func (g *guard) checkCharacters(call *goja.FunctionCall) {
+	for _, arg := range call.Arguments {
+		if stringLength(arg) > maxElements {
+			g.refuse("a string of more than %d characters", maxElements)
+		}
+	}
+}
+
+// fixThis checks the length of the array that a method is called on.
+func (g *guard) fixThis(call *goja.FunctionCall) { call.This = g.fixed(call.This) }
+
+// checkArray is for methods that change what they are called on, which must be an array.
+func (g *guard) checkArray(call *goja.FunctionCall) {
+	if o, ok := call.This.(*goja.Object); !ok || o.ClassName() != "Array" {
+		panic(g.rt.NewTypeError("this method works on arrays only"))
+	}
+	g.checkLength(call.This)
+}
 
 // checkArgument checks the length of one argument.
-func (g *guard) checkArgument(i int) func(goja.FunctionCall) {
-	return func(call goja.FunctionCall) { g.checkLength(call.Argument(i)) }
+func (g *guard) checkArgument(i int) func(*goja.FunctionCall) {
+	return func(call *goja.FunctionCall) {
+		if i < len(call.Arguments) {
+			call.Arguments[i] = g.fixed(call.Arguments[i])
+		}
+	}
+}
+
+// checkFrom leaves what can be iterated to its iterator, which is guarded by itself.
+func (g *guard) checkFrom(call *goja.FunctionCall) {
+	if o, ok := call.Argument(0).(*goja.Object); ok && o.GetSymbol(goja.SymIterator) == nil {
+		call.Arguments[0] = g.fixed(o)
+	}
+}
+
+// fixed checks the length of a list. What only looks like an array could show another length when
+// it is asked again, so it is copied into one.
+func (g *guard) fixed(v goja.Value) goja.Value {
+	o, ok := v.(*goja.Object)
+	n := g.checkLength(v)
+	if !ok || o.ClassName() == "Array" {
+		return v
+	}
+	list := make([]any, n)
+	for i := range list {
+		list[i] = o.Get(strconv.Itoa(i))
+	}
+	return g.rt.NewArray(list...)
 }
 
 // checkLength refuses an array, or what looks like one, that is too long to be walked in one step.
@@ -188,7 +293,7 @@ func (g *guard) checkLength(v goja.Value) int64 {
 func (g *guard) length(v goja.Value) int64 {
 	o, ok := v.(*goja.Object)
 	if !ok {
-		return 0
+		return int64(stringLength(v))
 	}
 	length := o.Get("length")
 	if length == nil {
@@ -197,9 +302,17 @@ func (g *guard) length(v goja.Value) int64 {
 	return length.ToInteger()
 }
 
-func (g *guard) checkConcat(call goja.FunctionCall) {
-	total := g.checkLength(call.This)
+func (g *guard) checkConcat(call *goja.FunctionCall) {
+	g.checkArray(call)
+	total := g.length(call.This)
 	for _, arg := range call.Arguments {
+		o, ok := arg.(*goja.Object)
+		if ok && o.ClassName() != "Array" && o.GetSymbol(goja.SymIsConcatSpreadable) != nil {
+			panic(g.rt.NewTypeError("only arrays can be spread by concat"))
+		}
+		if ok && o.ClassName() != "Array" {
+			continue
+		}
 		if total += g.checkLength(arg); total > maxElements {
 			g.refuse("an array of more than %d elements", maxElements)
 		}
@@ -280,73 +393,11 @@ func (g *guard) flatten(o *goja.Object, levels float64, out *[]any) {
 }
 
 // refuseNested lets toLocaleString work on arrays that hold no others.
-func (g *guard) refuseNested(call goja.FunctionCall) {
+func (g *guard) refuseNested(call *goja.FunctionCall) {
 	this := call.This.ToObject(g.rt)
 	for i := range g.checkLength(this) {
 		if o, ok := this.Get(strconv.FormatInt(i, 10)).(*goja.Object); ok && o.ClassName() == "Array" {
 			panic(g.rt.NewTypeError("toLocaleString of nested arrays is not supported"))
 		}
 	}
-}
-
-func stringLength(v goja.Value) int {
-	if s, ok := v.(goja.String); ok {
-		return s.Length()
-	}
-	return 0
-}
-
-// checkString refuses a search whose work, in the worst case the product of the lengths, is large.
-func (g *guard) checkString(call goja.FunctionCall) {
-	length, needle := stringLength(call.This), stringLength(call.Argument(0))
-	if length > maxString {
-		g.refuse("a string of more than %d characters", maxString)
-	}
-	if needle > maxPattern && length > maxPattern {
-		g.refuse("a search for more than %d characters", maxPattern)
-	}
-}
-
-func (g *guard) checkProduct(length int, times float64) {
-	if float64(max(length, 1))*times > maxString {
-		g.refuse("a string of more than %d characters", maxString)
-	}
-}
-
-func (g *guard) checkRepeat(call goja.FunctionCall) {
-	if n := call.Argument(0).ToFloat(); n > 0 && !math.IsInf(n, 1) {
-		g.checkProduct(len(call.This.String()), n)
-	}
-}
-
-func (g *guard) checkPad(call goja.FunctionCall) {
-	g.checkProduct(1, call.Argument(0).ToFloat())
-}
-
-// checkReplace bounds what a replacement by a string may come to. $ in it stands for parts of the
-// input that may be as long as all of it.
-func (g *guard) checkReplace(call goja.FunctionCall) {
-	g.checkString(call)
-	replacement, ok := call.Argument(1).(goja.String)
-	if !ok {
-		return
-	}
-	length := stringLength(call.This)
-	each := replacement.Length()
-	if text := replacement.String(); strings.Contains(text, "$") {
-		each += strings.Count(text, "$") * length
-	}
-	if pattern, ok := call.Argument(0).(goja.String); ok {
-		occurrences := 1
-		if pattern.Length() > 0 {
-			occurrences += strings.Count(call.This.String(), pattern.String())
-		} else {
-			occurrences += length
-		}
-		g.checkProduct(each, float64(occurrences))
-		return
-	}
-	// How often an expression matches is not known beforehand: take it for one in eight characters,
-	// so that a string is at most eight times too long.
-	g.checkProduct(each, float64(length+1)/8)
 }

@@ -11,10 +11,15 @@ import (
 // guardJSON bounds JSON.parse and JSON.stringify, which recurse natively.
 func (g *guard) guardJSON() {
 	json, _ := g.rt.GlobalObject().Get("JSON").(*goja.Object)
-	g.wrap(json, "parse", func(call goja.FunctionCall) {
+	g.wrap(json, "parse", func(call *goja.FunctionCall) {
 		var limit *value.LimitError
 		limits := value.Limits{Bytes: maxString, Depth: maxNesting}
-		if err := value.Check([]byte(call.Argument(0).String()), limits); errors.As(err, &limit) {
+		if len(call.Arguments) == 0 {
+			return
+		}
+		text := call.Arguments[0].ToString()
+		call.Arguments[0] = text
+		if err := value.Check([]byte(text.String()), limits); errors.As(err, &limit) {
 			g.refuse("JSON.parse: %v", limit)
 		}
 	})

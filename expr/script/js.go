@@ -13,7 +13,10 @@ import (
 )
 
 // JS is a compiled JavaScript program. Any number of goroutines may run it.
-type JS struct{ program *goja.Program }
+type JS struct {
+	program *goja.Program
+	names   names
+}
 
 var jsCache = cache[*JS]{compile: compileJS}
 
@@ -39,7 +42,7 @@ func compileJS(src string) (js *JS, err error) {
 	if err != nil {
 		return nil, syntaxError(err)
 	}
-	return &JS{program}, nil
+	return &JS{program: program, names: namesIn(src)}, nil
 }
 
 func syntaxError(err error) error {
@@ -79,7 +82,7 @@ func (js *JS) Run(opts Options) (result any, err error) {
 	defer recoverTo(&err)
 	limits := opts.Limits.withDefaults()
 	rt := newRuntime(opts, limits)
-	g := &guard{rt: rt}
+	g := &guard{rt: rt, names: js.names}
 	w := newWatch(limits, g.interrupt)
 	defer w.close()
 	g.install()

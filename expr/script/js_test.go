@@ -80,6 +80,14 @@ func TestJS(t *testing.T) {
 		{`new Array(3).fill(0)`, `[0,0,0]`},
 		{`let r = []; for (const [k, v] of Object.entries($.o)) r.push(k); r`, `["z","a"]`},
 		{`new String('x')`, `"x"`},
+		{`'x'.repeat({valueOf: () => 2})`, `"xx"`},
+		{`Array.prototype.map.call('ab', c => c + c)`, `["aa","bb"]`},
+		{`(function() { return Array.prototype.slice.call(arguments, 1) })(1, 2)`, `[2]`},
+		{`Array.prototype.map.call({length: 1, 0: 'x', get length() { return 2 }}, c => c)`,
+			`["x",null]`},
+		{`Array.from(new Map([[1, 2]]))`, `[[1,2]]`},
+		{`/(.)b/[Symbol.replace]('ab', '$1$1')`, `"aa"`},
+		{`[1].concat([2], 3, {a: 1})`, `[1,2,3,{"a":1}]`},
 		{`$.u.length`, `3`},
 		{`Symbol('x')`, `null`},
 		{`try { null.x } catch (e) { e.message.length > 0 }`, `true`},
@@ -174,6 +182,21 @@ func TestJSEscapes(t *testing.T) {
 	}
 }
 
+func TestNamesIn(t *testing.T) {
+	for src, computed := range map[string]bool{
+		`(function(){ return $.a['b'][0] + [1, 2].length; })()`: false,
+		`f([a, b], [c])`: false, `$["a b"] . c`: false, `x = [[1], [2]]`: false,
+		`a[b]`: true, `a [b]`: true, `f()[b]`: true, `a?.[b]`: true, `'x'[b]`: true, `a[b][0]`: true,
+		`a[0][b]`: true, `const {[k]: v} = x`: true, `a/**/[b]`: true, "a//\n[b]": true,
+		`\u0061`: true, `a['\\x61']`: true, `Reflect.get`: true, `é[b]`: true, "`x`[b]": true,
+		`a["b" + c]`: true, `a['b', c]`: true,
+	} {
+		if got := namesIn(src); got.computed != computed {
+			t.Errorf("%s: computed is %v", src, got.computed)
+		}
+	}
+}
+
 func TestJSIgnoresSourceMaps(t *testing.T) {
 	got, err := runJS(t, "1\n//# sourceMappingURL=/nonexistent/file.map", `{}`, Limits{})
 	if got != "1" || err != nil {
@@ -223,7 +246,16 @@ func TestJSLimits(t *testing.T) {
 		`var s = 'x'; for (;;) s += s`, `var a = []; for (;;) a.push(new Array(100).fill(1))`,
 		`(function f() { f() })()`, `[1].forEach(function f() { [1].forEach(f) })`,
 		`try { 'x'.repeat(1e9) } catch (e) { 'caught' }`,
-		`new Array(4e9)`,
+		`var n = 0, o = {[Symbol.iterator]: 1, get length() { return n++ ? 1e15 : 0 }};` +
+			`[].map.call(o, x => x); [].map.call({length: 1e15}, x => x)`,
+		`new Array(4e9)`, `[...'x'.repeat(4e6)]`, `Object.keys('x'.repeat(4e6))`,
+		`Array.from('x'.repeat(4e6))`, `new Set('x'.repeat(4e6))`,
+		`var m = 're' + 'peat'; 'x'[m](1e9)`, `var {['re' + 'peat']: f} = ''; f.call('x', 1e9)`,
+		`'x'.\u0072epeat(1e9)`, `'x'/**/['re' + 'peat'](1e9)`, `'x'?.['re' + 'peat'](1e9)`,
+		`with ('x') { repeat(1e9) }`, `Reflect.get(String.prototype, 're' + 'peat').call('x', 1e9)`,
+		"/x/g[Symbol.replace]('x'.repeat(1e6), '$`')",
+		`var n = 0; 'x'.repeat({valueOf: () => n++ ? 1e9 : 1}) + 'x'.repeat(1e9)`,
+		`var a = [], it = a.values(); a.push(1); it.next(); a.length = 4e9; a.map(x => x)`,
 	} {
 		got, err := runJS(t, src, `{}`, limits)
 		if !errors.Is(err, ErrLimit) {
@@ -243,6 +275,7 @@ func TestJSTimeout(t *testing.T) {
 		`for (;;) {}`, `while (true) { try { for (;;) {} } catch (e) {} finally { continue } }`,
 		`Promise.resolve().then(function f() { return Promise.resolve().then(f) })`,
 		`({get a() { for (;;) {} }})`,
+		`var a = [], it = a.values(); a.length = 4e9; [...it]`,
 		`/^(a+)+(?=b)$/.test('a'.repeat(40)); for (;;) {}`,
 	} {
 		got, err := runJS(t, src, `{}`, Limits{Time: 30 * time.Millisecond})

@@ -75,9 +75,9 @@ const (
 	// maxSource is the longest script, in bytes. The parsers recurse, so it bounds their stack.
 	maxSource = 64 << 10
 	// maxElements is the longest array that one native call may work on.
-	maxElements = 1 << 20
+	maxElements = 1 << 18
 	// maxString is the longest string that one native call may make, in UTF-16 units.
-	maxString = 16 << 20
+	maxString = 4 << 20
 	// maxNesting is how deep a native call may follow nested arrays and objects.
 	maxNesting = 1000
 	// maxPattern is the longest regular expression made at run time.
