@@ -19,6 +19,9 @@ type Dialect interface {
 	Compile(src *Source) (Program, value.Diagnostics)
 }
 
+// DefinitionKind is the kind under which every dialect keeps its definitions in the catalogue.
+const DefinitionKind = "workflow"
+
 // Documents is the read side of the definition catalogue of one namespace and dialect.
 type Documents interface {
 	// Document returns the newest body of a document, or that of one version. The version

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/engine"
@@ -127,4 +129,9 @@ func (s *Service) Compile(
 	}
 	_, diags := d.Compile(src)
 	return diags, nil
+}
+
+// Dialects lists the names of the dialects that the server has, in order.
+func (s *Service) Dialects() []string {
+	return slices.Sorted(maps.Keys(s.dialects))
 }

@@ -34,6 +34,9 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 	}
 	src := spec.Source
 	if src == nil {
+		if err := s.chooseDialect(&spec); err != nil {
+			return none, err
+		}
 		var err error
 		src, err = s.run.Catalog().Link(
 			spec.Namespace, spec.Dialect, spec.Definition, spec.Version)
@@ -54,6 +57,33 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 	return engine.Start{
 		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true,
 	}, nil
+}
+
+// chooseDialect finds the dialect of a start that names none: the one that has a definition
+// of this name.
+func (s *Service) chooseDialect(spec *tutti.RunSpec) error {
+	if spec.Dialect != "" {
+		return nil
+	}
+	for _, d := range s.opts.Dialects {
+		_, ok := s.run.Catalog().Get(
+			spec.Namespace, d.Name(), tutti.DefinitionKind, spec.Definition, spec.Version)
+		if !ok {
+			continue
+		}
+		if spec.Dialect != "" {
+			return tutti.E(tutti.Invalid, "start", "AmbiguousDefinition", fmt.Sprintf(
+				"%s is a definition of %s and of %s; name the dialect",
+				spec.Definition, spec.Dialect, d.Name()))
+		}
+		spec.Dialect = d.Name()
+	}
+	if spec.Dialect == "" {
+		return tutti.E(tutti.NotFound, "start", "DefinitionNotFound", fmt.Sprintf(
+			"there is no definition %s version %d (0 = the newest)",
+			spec.Definition, spec.Version))
+	}
+	return nil
 }
 
 func checkSpec(spec *tutti.RunSpec) error {
