@@ -186,12 +186,29 @@ type Revoked struct {
 
 // Notification tells observers of a transition; it carries no payloads.
 type Notification struct {
-	Kind  HistoryKind
-	Run   *tutti.Run // as it was when the batch ended; read only
-	Seq   tutti.Seq
-	Queue string
-	Type  string
+	Kind    HistoryKind
+	Run     *RunInfo
+	AtMs    int64
+	Seq     tutti.Seq
+	Attempt int32
+	Name    string // the step's
+	Queue   string
+	Type    string
 	// WaitMs is how long the task waited (handed out) or ran (ended).
 	WaitMs int64
 	Status uint8 // tutti.TaskStatus or tutti.RunStatus, as the kind says
+}
+
+// RunInfo is what observers are told of a run: what does not change with its steps. It is
+// shared by notifications and never changed.
+type RunInfo struct {
+	ID         tutti.RunID
+	Namespace  string
+	Dialect    string
+	Definition string
+	Version    int
+	Labels     map[string]string
+	Parent     tutti.RunID
+	ParentTask tutti.Seq
+	StartMs    int64
 }

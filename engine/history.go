@@ -63,21 +63,42 @@ const segmentEvents = 256
 
 func (b *Batch) note(r *runState, kind HistoryKind, seq tutti.Seq, status uint64) {
 	b.record(r, HistoryEvent{Kind: kind, Seq: seq, Status: uint8(status)})
-	n := Notification{Kind: kind, Run: &r.Run, Seq: seq, Status: uint8(status)}
-	if s := r.tasks[seq]; s != nil {
-		n.Queue, n.Type = s.Queue, s.Type
-		if kind == HistoryTaskDone {
-			n.WaitMs = b.now - s.StartedMs
-		}
+	wait := int64(0)
+	if s := r.tasks[seq]; s != nil && kind == HistoryTaskDone && s.StartedMs > 0 {
+		wait = b.now - s.StartedMs
 	}
-	b.fx.Notes = append(b.fx.Notes, n)
+	b.notify(r, Notification{Kind: kind, Seq: seq, Status: uint8(status), WaitMs: wait})
 }
 
 func (b *Batch) noteWait(r *runState, kind HistoryKind, s *taskState, waitMs int64) {
 	b.record(r, HistoryEvent{Kind: kind, Seq: s.Seq, Worker: s.Worker})
-	b.fx.Notes = append(b.fx.Notes, Notification{
-		Kind: kind, Run: &r.Run, Seq: s.Seq, Queue: s.Queue, Type: s.Type, WaitMs: waitMs,
-	})
+	b.notify(r, Notification{Kind: kind, Seq: s.Seq, WaitMs: waitMs})
+}
+
+// notify tells observers, if there are any.
+func (b *Batch) notify(r *runState, n Notification) {
+	if b.s.opts.Unobserved {
+		return
+	}
+	if s := r.tasks[n.Seq]; s != nil {
+		n.Name, n.Queue, n.Type, n.Attempt = s.Name, s.Queue, s.Type, s.Attempt
+	}
+	n.Run, n.AtMs = r.about(), b.now
+	b.fx.Notes = append(b.fx.Notes, n)
+}
+
+// about returns what observers are told of the run.
+func (r *runState) about() *RunInfo {
+	if i := r.info; i != nil && i.StartMs == r.StartMs && i.Version == r.Version &&
+		i.Parent == r.Parent {
+		return i
+	}
+	r.info = &RunInfo{
+		ID: r.ID, Namespace: r.Namespace, Dialect: r.Dialect, Definition: r.Definition,
+		Version: r.Version, Labels: r.Labels, Parent: r.Parent, ParentTask: r.ParentTask,
+		StartMs: r.StartMs,
+	}
+	return r.info
 }
 
 func (b *Batch) noteDetail(r *runState, what string, detail value.Raw) {

@@ -24,7 +24,9 @@ type runState struct {
 	isNew     bool
 	wasIndex  []byte // key of the stored index row
 	wasWakes  [2]int64
+	fired     [2]bool // the stored wake-up went off in this batch
 	removed   bool
+	info      *RunInfo // made when observers are first told of the run
 }
 
 type frameState struct {

@@ -43,12 +43,15 @@ type Slot struct {
 // Resolver finds definitions that are started by name from within a run.
 type Resolver func(namespace, dialect, name string, version int) (*tutti.Source, error)
 
-// Options are what a shard needs from outside. Every field is required but CacheRuns.
+// Options are what a shard needs from outside. Dialects, Resolve and Matcher are
+// required.
 type Options struct {
 	Dialects  map[string]tutti.Dialect
 	Resolve   Resolver
 	Matcher   Matcher
 	CacheRuns int // runs kept in memory, 4,096 when zero; an idle run costs none
+	// Unobserved leaves out notifications, when nobody looks at them.
+	Unobserved bool
 }
 
 // Shard is one slice of all runs, with the caches of its single writer. It is used by one
