@@ -61,6 +61,7 @@ func (b *Batch) Finish() (*Effects, error) {
 		b.flushRun(r)
 	}
 	b.s.shrink()
+	b.s.shrinkLimits()
 	if b.err != nil {
 		return nil, b.err
 	}

@@ -116,18 +116,6 @@ func decodeDocument(key, b []byte) (d Document, err error) {
 	return d, err
 }
 
-// splitText reads up to n zero-terminated parts.
-func splitText(b []byte, n int) (parts []string, tail []byte) {
-	at := 0
-	for i := 0; i < len(b) && len(parts) < n; i++ {
-		if b[i] == 0 {
-			parts = append(parts, string(b[at:i]))
-			at = i + 1
-		}
-	}
-	return parts, b[at:]
-}
-
 // Letter is an entry of a mail box: a durable list in order of arrival, such as the
 // internal event queue.
 type Letter struct {

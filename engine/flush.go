@@ -70,10 +70,11 @@ func (r *runState) trim() {
 func (b *Batch) flushTask(r *runState, t *taskState, put func(tutti.Hash, []byte)) {
 	b.w.Set(taskKey(r.ID, t.Seq), t.encode(put))
 	t.dirty = false
-	if at := t.wakeAt(); at != t.wake {
+	if at := t.wakeAt(); at != t.wake || t.fired {
 		b.moveWake(r.ID, t.Seq, t.wake, at)
 		t.wake = at
 	}
+	t.fired = false
 	row := t.readyRow(&r.Run)
 	if bytes.Equal(row, t.ready) {
 		return
@@ -97,15 +98,17 @@ func fairHash(key string) uint32 {
 	return h.Sum32()
 }
 
+// moveWake moves a wake row and tells of its time; also when that is what it was, since the
+// timer may have gone off.
 func (b *Batch) moveWake(id tutti.RunID, seq tutti.Seq, from, to int64) {
-	if from != 0 {
+	if from != to && from != 0 {
 		b.w.Delete(wakeKey(from, id, seq))
 	}
-	if to != 0 {
+	if from != to && to != 0 {
 		b.w.Set(wakeKey(to, id, seq), nil)
-		if to != Forever {
-			b.fx.Timers = append(b.fx.Timers, Timer{DueMs: to, Run: id, Seq: seq})
-		}
+	}
+	if to != 0 && to != Forever {
+		b.fx.Timers = append(b.fx.Timers, Timer{DueMs: to, Run: id, Seq: seq})
 	}
 }
 
@@ -133,11 +136,11 @@ func (b *Batch) flushFrames(r *runState) {
 func (b *Batch) flushDerived(r *runState) {
 	wakes := r.wakes()
 	for i, seq := range []tutti.Seq{wakeRunTimeout, wakePosts} {
-		if wakes[i] != r.wasWakes[i] {
+		if wakes[i] != r.wasWakes[i] || r.fired[i] {
 			b.moveWake(r.ID, seq, r.wasWakes[i], wakes[i])
 		}
 	}
-	r.wasWakes = wakes
+	r.wasWakes, r.fired = wakes, [2]bool{}
 	row := r.indexRow()
 	if bytes.Equal(row, r.wasIndex) && !r.isNew {
 		return
@@ -147,11 +150,11 @@ func (b *Batch) flushDerived(r *runState) {
 	}
 	b.w.Set(row, be64(nil, r.EndMs))
 	r.wasIndex = row
-	b.eachLabelRow(r, func(key []byte) { b.w.Set(key, []byte{byte(r.Status)}) })
+	eachLabelRow(r, func(key []byte) { b.w.Set(key, []byte{byte(r.Status)}) })
 }
 
 // eachLabelRow visits the keys under which the run is found by correlation and labels.
-func (b *Batch) eachLabelRow(r *runState, fn func(key []byte)) {
+func eachLabelRow(r *runState, fn func(key []byte)) {
 	if r.CorrelationID != "" {
 		fn(labelKey(tableCorr, r.Namespace, []string{r.CorrelationID}, r.StartMs, r.ID))
 	}

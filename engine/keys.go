@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"github.com/tutti-run/tutti"
 )
@@ -23,6 +25,7 @@ const (
 	tableStartKey = 'x' // namespace 0 definition 0 key → run(16)
 	tableDoc      = 'd' // namespace 0 dialect 0 kind 0 name 0 version(4) → document
 	tableLimit    = 'L' // key 0 part …
+	tableLimitID  = 'N' // hash(16) → key of the limit that a wake row stands for
 	tableMail     = 'E' // box 0 number(8) → letter
 )
 
@@ -103,11 +106,40 @@ func decodeWake(k []byte) (due int64, id tutti.RunID, seq tutti.Seq, ok bool) {
 	return int64(binary.BigEndian.Uint64(k[1:9])), id, tutti.Seq(binary.BigEndian.Uint32(k[25:])), true
 }
 
+// text appends strings that end with a zero byte each. Zero bytes within them are written
+// so that no string can look like two, or like the beginning of another.
 func text(b []byte, parts ...string) []byte {
 	for _, p := range parts {
+		if strings.IndexByte(p, 0) >= 0 || strings.IndexByte(p, 1) >= 0 {
+			p = escapeZero.Replace(p)
+		}
 		b = append(append(b, p...), 0)
 	}
 	return b
+}
+
+var (
+	escapeZero   = strings.NewReplacer("\x00", "\x01\x01", "\x01", "\x01\x02")
+	unescapeZero = strings.NewReplacer("\x01\x01", "\x00", "\x01\x02", "\x01")
+)
+
+// splitText reads up to n strings that text wrote.
+func splitText(b []byte, n int) (parts []string, tail []byte) {
+	at := 0
+	for i := 0; i < len(b) && len(parts) < n; i++ {
+		if b[i] == 0 {
+			parts = append(parts, unescape(b[at:i]))
+			at = i + 1
+		}
+	}
+	return parts, b[at:]
+}
+
+func unescape(b []byte) string {
+	if bytes.IndexByte(b, 1) < 0 {
+		return string(b)
+	}
+	return unescapeZero.Replace(string(b))
 }
 
 func readyKey(queue string, priority int, readyMs int64, id tutti.RunID, seq tutti.Seq) []byte {
@@ -124,7 +156,7 @@ func decodeReady(k []byte) (r Ready, ok bool) {
 		return r, false
 	}
 	at := len(k) - tail
-	r.Queue = string(k[1 : at-1])
+	r.Queue = unescape(k[1 : at-1])
 	r.Priority = 99 - int(k[at])
 	r.ReadyMs = int64(binary.BigEndian.Uint64(k[at+1:]))
 	copy(r.Run[:], k[at+9:])

@@ -55,8 +55,7 @@ func (c Start) apply(b *Batch) (any, error) {
 		b.set(key, c.ID[:])
 	}
 	if r.Limit != nil && !r.permit {
-		r.HeldByLimit = true
-		b.askRunPermit(r)
+		b.hold(r)
 		return Started{ID: c.ID}, nil
 	}
 	b.firstTurn(r)
@@ -126,6 +125,7 @@ func (b *Batch) createRun(c *Start, hash tutti.Hash, prog tutti.Program) *runSta
 }
 
 func (b *Batch) firstTurn(r *runState) {
+	r.begun, r.hotDirty = true, true
 	b.guard(r, func(t *turn) error {
 		if err := r.prog.Start(t); err != nil {
 			return err
@@ -206,9 +206,8 @@ func (b *Batch) endTask(
 	if leased && st == tutti.CancelledTask || leased && st == tutti.TimedOut {
 		b.revoke(r, s)
 	}
-	s.LeaseMs, s.hold = 0, holdNone
 	b.releasePermit(r, s)
-	b.dropAsk(s)
+	s.LeaseMs, s.hold = 0, holdNone
 	if s.Kind == tutti.Child && !s.ChildRun.IsZero() && st != tutti.Completed {
 		why := "Parent workflow has been terminated with reason: " + r.Reason
 		b.send(message{kind: msgTerminate, run: s.ChildRun, from: r.ID, seq: s.Seq, text: why})

@@ -11,20 +11,31 @@ import (
 // A limit has one owner shard. Permits are rows of the owner, written in the batch that
 // grants them, so that the count is exact over all shards and survives a crash (I5). Who is
 // refused waits in memory only: its task asks again by itself, so nobody is forgotten.
+//
+// Who asks must release: whatever the answer was, unless it was a refusal that is followed
+// by asking again. Messages between two shards keep their order, so a release also undoes a
+// grant that is still on its way.
 
 // limitState is what the owner of a limit knows of it.
 type limitState struct {
 	key     string
-	conf    tutti.Limit
+	conf    limitConf
 	holders map[holder]bool
-	grants  []grant // within the window, oldest first
-	waiters []waiter
-	wake    int64 // due time of the stored wake row, 0 = none
+	grants  []grant         // within the window, oldest first
+	waiters []waiter        // by priority, then by arrival
+	waiting map[holder]bool // those in waiters
+	wake    int64           // due time of the stored wake row, 0 = none
+}
+
+// limitConf is what was last asked of a limit, and since when.
+type limitConf struct {
+	tutti.Limit
+	sinceMs int64
 }
 
 type holder struct {
 	run tutti.RunID
-	seq tutti.Seq
+	seq tutti.Seq // 0 for a run's own permit
 }
 
 type grant struct {
@@ -34,15 +45,20 @@ type grant struct {
 
 type waiter struct {
 	holder
-	prio  int
-	since int64
+	prio int
 }
 
-// maxWaiters bounds the waiters an owner calls; others ask again after askAgainMs.
-const maxWaiters = 10_000
+const (
+	// maxWaiters bounds the waiters an owner calls; others ask again after askAgainMs.
+	maxWaiters = 10_000
+	// maxLimits bounds the limits without waiters that a shard keeps in memory.
+	maxLimits = 4096
+)
 
 // limitKey is the stored name of a limit: unique over namespaces and over what it limits.
-func limitKey(ns, what, key string) string { return ns + "\x00" + what + "\x00" + key }
+func limitKey(ns, what, key string) string {
+	return string(append(text(nil, ns, what), key...))
+}
 
 const (
 	limitTasks = "t"
@@ -80,7 +96,7 @@ func (b *Batch) limit(key string) *limitState {
 	if l, ok := b.s.limits[key]; ok {
 		return l
 	}
-	l := &limitState{key: key, holders: map[holder]bool{}}
+	l := &limitState{key: key, holders: map[holder]bool{}, waiting: map[holder]bool{}}
 	lo := limitRow(key, 'h')
 	b.scan(lo, prefixEnd(lo), func(k, _ []byte) bool {
 		l.holders[holderOf(k[len(k)-20:])] = true
@@ -95,8 +111,53 @@ func (b *Batch) limit(key string) *limitState {
 	if raw, ok := b.get(limitRow(key, 'w')); ok && len(raw) == 8 {
 		l.wake = int64(binary.BigEndian.Uint64(raw))
 	}
+	if raw, ok := b.get(limitRow(key, 'c')); ok {
+		conf, err := decodeLimitConf(raw)
+		b.fail(err)
+		l.conf = conf
+	}
 	b.s.limits[key] = l
 	return l
+}
+
+// configure takes what a limit is to be from whoever asks.
+func (b *Batch) configure(l *limitState, lim tutti.Limit) {
+	lim.Key = ""
+	if l.conf.Limit == lim {
+		return
+	}
+	l.conf = limitConf{Limit: lim, sinceMs: b.now}
+	var e enc
+	e.msg(1, func(m *enc) { encodeLimit(m, &lim) })
+	e.i(2, b.now)
+	b.set(limitRow(l.key, 'c'), e.b)
+}
+
+func decodeLimitConf(raw []byte) (c limitConf, err error) {
+	err = decode(raw, func(f field) error {
+		switch f.num {
+		case 1:
+			lim, err := decodeLimit(f.b)
+			c.Limit = *lim
+			return err
+		case 2:
+			c.sinceMs = f.i()
+		}
+		return nil
+	})
+	return c, err
+}
+
+// shrinkLimits drops from memory what can be read again.
+func (s *Shard) shrinkLimits() {
+	if len(s.limits) <= maxLimits {
+		return
+	}
+	for key, l := range s.limits {
+		if len(l.waiters) == 0 {
+			delete(s.limits, key)
+		}
+	}
 }
 
 // grant gives a permit if there is one.
@@ -105,12 +166,10 @@ func (b *Batch) grant(l *limitState, h holder) bool {
 		return true
 	}
 	b.slide(l)
-	if l.conf.Concurrency > 0 && len(l.holders) >= l.conf.Concurrency {
+	if l.room() < 1 {
 		return false
 	}
-	if l.conf.Rate > 0 && len(l.grants) >= l.conf.Rate {
-		return false
-	}
+	l.forget(h)
 	l.holders[h] = true
 	b.set(limitRow(l.key, 'h', h.key()), be64(nil, b.now))
 	if l.conf.Rate > 0 {
@@ -120,20 +179,39 @@ func (b *Batch) grant(l *limitState, h holder) bool {
 	return true
 }
 
+// force counts a holder whom the limit does not stop.
+func (b *Batch) force(l *limitState, h holder) {
+	l.forget(h)
+	l.holders[h] = true
+	b.set(limitRow(l.key, 'h', h.key()), be64(nil, 0))
+}
+
+// room is how many more permits there are now.
+func (l *limitState) room() int {
+	room := maxWaiters
+	if l.conf.Concurrency > 0 {
+		room = min(room, l.conf.Concurrency-len(l.holders))
+	}
+	if l.conf.Rate > 0 {
+		room = min(room, l.conf.Rate-len(l.grants))
+	}
+	return max(room, 0)
+}
+
 // slide drops hand-outs that have left the rate's window.
 func (b *Batch) slide(l *limitState) {
-	for len(l.grants) > 0 && l.grants[0].atMs+l.conf.WindowMs <= b.now {
-		g := l.grants[0]
+	n := 0
+	for n < len(l.grants) && l.grants[n].atMs+l.conf.WindowMs <= b.now {
+		g := l.grants[n]
 		b.del(limitRow(l.key, 'g', be64(nil, g.atMs), g.key()))
-		l.grants = l.grants[1:]
+		n++
 	}
+	l.grants = slices.Delete(l.grants, 0, n)
 }
 
 // await notes who was refused and when there will be hope.
 func (b *Batch) await(l *limitState, w waiter) {
-	if len(l.waiters) < maxWaiters && !slices.ContainsFunc(l.waiters, func(o waiter) bool {
-		return o.holder == w.holder
-	}) {
+	if len(l.waiters) < maxWaiters && !l.waiting[w.holder] {
 		at, _ := slices.BinarySearchFunc(l.waiters, w, func(o, w waiter) int {
 			if o.prio >= w.prio {
 				return -1
@@ -141,8 +219,17 @@ func (b *Batch) await(l *limitState, w waiter) {
 			return 1
 		})
 		l.waiters = slices.Insert(l.waiters, at, w)
+		l.waiting[w.holder] = true
 	}
 	b.wakeForRate(l)
+}
+
+// forget takes a holder out of those who wait.
+func (l *limitState) forget(h holder) {
+	if l.waiting[h] {
+		delete(l.waiting, h)
+		l.waiters = slices.DeleteFunc(l.waiters, func(w waiter) bool { return w.holder == h })
+	}
 }
 
 // wakeForRate sets the owner's wake-up to when the oldest hand-out leaves the window.
@@ -151,22 +238,29 @@ func (b *Batch) wakeForRate(l *limitState) {
 	if len(l.waiters) > 0 && l.conf.Rate > 0 && len(l.grants) > 0 {
 		due = l.grants[0].atMs + l.conf.WindowMs
 	}
+	b.setLimitWake(l, due)
+}
+
+func (b *Batch) setLimitWake(l *limitState, due int64) {
 	if due == l.wake {
 		return
 	}
 	id := limitID(l.key)
 	b.moveWake(id, wakeLimit, l.wake, due)
+	l.wake = due
+	if due == 0 {
+		b.del(limitRow(l.key, 'w'))
+		b.del(limitNameKey(id))
+		return
+	}
 	b.set(limitRow(l.key, 'w'), be64(nil, due))
 	b.set(limitNameKey(id), []byte(l.key))
-	l.wake = due
 }
 
 // limitID stands for a limit in wake rows.
 func limitID(key string) tutti.RunID { return tutti.RunID(HashOf([]byte(key))) }
 
-func limitNameKey(id tutti.RunID) []byte {
-	return append([]byte{tableLimit, 0}, id[:]...)
-}
+func limitNameKey(id tutti.RunID) []byte { return append([]byte{tableLimitID}, id[:]...) }
 
 func (b *Batch) wakeLimitOwner(due int64, id tutti.RunID) {
 	name, ok := b.get(limitNameKey(id))
@@ -175,40 +269,42 @@ func (b *Batch) wakeLimitOwner(due int64, id tutti.RunID) {
 		return
 	}
 	l := b.limit(string(name))
-	if l.wake == 0 || l.wake > b.now {
+	if l.wake == 0 {
 		return
 	}
-	b.moveWake(id, wakeLimit, l.wake, 0)
-	l.wake = 0
-	b.set(limitRow(l.key, 'w'), be64(nil, 0))
-	b.slide(l)
-	b.call(l)
+	if l.wake <= b.now {
+		b.setLimitWake(l, 0)
+		b.call(l)
+	}
 	b.wakeForRate(l)
+	if l.wake == due {
+		b.moveWake(id, wakeLimit, due, due)
+	}
 }
 
 // call tells as many waiters as there is room for to ask again.
 func (b *Batch) call(l *limitState) {
-	room := len(l.waiters)
-	if l.conf.Concurrency > 0 {
-		room = min(room, l.conf.Concurrency-len(l.holders))
-	}
-	if l.conf.Rate > 0 {
-		room = min(room, l.conf.Rate-len(l.grants))
-	}
-	for _, w := range l.waiters[:max(room, 0)] {
-		b.send(message{kind: msgCall, run: w.run, seq: w.seq})
-	}
-	l.waiters = slices.Delete(l.waiters, 0, max(room, 0))
-}
-
-func (b *Batch) free(l *limitState, h holder, refund bool) {
-	if !l.holders[h] {
+	if len(l.waiters) == 0 {
 		return
 	}
-	delete(l.holders, h)
-	b.del(limitRow(l.key, 'h', h.key()))
-	if refund {
-		b.refund(l, h)
+	b.slide(l)
+	n := min(l.room(), len(l.waiters))
+	for _, w := range l.waiters[:n] {
+		b.send(message{kind: msgCall, run: w.run, seq: w.seq})
+		delete(l.waiting, w.holder)
+	}
+	l.waiters = slices.Delete(l.waiters, 0, n)
+}
+
+// free takes back what a holder had, or asked for.
+func (b *Batch) free(l *limitState, h holder, refund bool) {
+	l.forget(h)
+	if l.holders[h] {
+		delete(l.holders, h)
+		b.del(limitRow(l.key, 'h', h.key()))
+		if refund {
+			b.refund(l, h)
+		}
 	}
 	b.call(l)
 	b.wakeForRate(l)
@@ -225,151 +321,21 @@ func (b *Batch) refund(l *limitState, h holder) {
 	}
 }
 
-// askPermit asks the owner of a task's limit on behalf of the worker in the task's slot.
-func (b *Batch) askPermit(r *runState, s *taskState) {
-	key := limitKey(r.Namespace, limitTasks, s.Limit.Key)
-	b.sendTo(b.limitShard(key), message{
-		kind: msgAsk, run: r.ID, seq: s.Seq, limit: s.Limit, prio: r.Priority, text: key,
-	})
-}
-
 func (b *Batch) receiveAsk(m message) {
 	l := b.limit(m.text)
-	l.conf = *m.limit
-	reply := message{kind: msgGranted, run: m.run, seq: m.seq}
-	if h := (holder{m.run, m.seq}); !b.grant(l, h) {
+	b.configure(l, *m.limit)
+	h := holder{m.run, m.seq}
+	reply := message{kind: msgGranted, run: m.run, seq: m.seq, n: m.n}
+	switch {
+	case m.flag:
+		b.force(l, h)
+	case !b.grant(l, h):
 		reply.kind = msgRefused
-		b.await(l, waiter{holder: h, prio: m.prio, since: b.now})
+		b.await(l, waiter{holder: h, prio: m.prio})
 	}
 	b.send(reply)
 }
 
-// receivePermit takes the owner's answer to the task or run that asked.
-func (b *Batch) receivePermit(m message) {
-	r := b.run(m.run)
-	switch {
-	case r == nil || !r.Status.Open():
-		return
-	case m.seq == 0:
-		b.receiveRunPermit(r, m)
-		return
-	}
-	s := b.task(r, m.seq)
-	if s == nil || s.Limit == nil {
-		return
-	}
-	switch {
-	case m.kind == msgCall && s.hold == holdLimit:
-		s.hold, s.dirty = holdNone, true
-	case m.kind == msgRefused && s.hold == holdAsk:
-		b.dropAsk(s)
-		s.hold, s.dirty, s.UpdatedMs = holdLimit, true, b.now
-	case m.kind == msgGranted:
-		b.permitGranted(r, s)
-	}
-}
-
-func (b *Batch) permitGranted(r *runState, s *taskState) {
-	s.permit, s.dirty = true, true
-	if s.hold != holdAsk || s.Status != tutti.Queued {
-		if s.Status != tutti.Running {
-			b.refundPermit(r, s)
-		}
-		return
-	}
-	b.handOut(r, s, Slot{Poll: s.askPoll, Worker: s.Worker, LeaseMs: s.askLease})
-}
-
-// dropAsk gives the worker back that was reserved while a permit was asked for.
-func (b *Batch) dropAsk(s *taskState) {
-	if s.askPoll != 0 {
-		b.fx.Freed = append(b.fx.Freed, s.askPoll)
-		s.askPoll, s.askLease, s.dirty = 0, 0, true
-	}
-}
-
-func (b *Batch) releasePermit(r *runState, s *taskState) { b.giveBack(r, s, false) }
-func (b *Batch) refundPermit(r *runState, s *taskState)  { b.giveBack(r, s, true) }
-
-func (b *Batch) giveBack(r *runState, s *taskState, refund bool) {
-	if !s.permit {
-		return
-	}
-	s.permit, s.dirty = false, true
-	key := limitKey(r.Namespace, limitTasks, s.Limit.Key)
-	b.sendTo(b.limitShard(key), message{
-		kind: msgRelease, run: r.ID, seq: s.Seq, text: key, flag: refund,
-	})
-}
-
 func (b *Batch) receiveRelease(m message) {
 	b.free(b.limit(m.text), holder{m.run, m.seq}, m.flag)
-}
-
-// RunLimitShard is the shard that owns the limit of a run with this key; a run started
-// there is admitted, held or rejected at once.
-func RunLimitShard(namespace, key string, shards int) int {
-	return KeyShard(limitKey(namespace, limitRuns, key), shards)
-}
-
-// admit asks for a run's permit before it is created, where this shard owns the limit.
-func (b *Batch) admit(c *Start) error {
-	lim := c.Spec.Limit
-	if lim == nil || lim.Concurrency <= 0 {
-		c.Spec.Limit = nil
-		return nil
-	}
-	key := limitKey(c.Spec.Namespace, limitRuns, lim.Key)
-	if b.limitShard(key) != b.s.id {
-		return nil
-	}
-	l := b.limit(key)
-	l.conf = tutti.Limit{Key: lim.Key, Concurrency: lim.Concurrency}
-	if b.grant(l, holder{run: c.ID}) || !lim.Reject {
-		return nil
-	}
-	return &tutti.Error{
-		Kind: tutti.Exhausted, Op: "start", Code: "RunLimitReached",
-		Err:  errRunLimit(lim),
-		Hint: "wait for one of them to end, or set the limit's policy to QUEUE",
-	}
-}
-
-func (b *Batch) holdsRunPermit(ns, key string, id tutti.RunID) bool {
-	l, ok := b.s.limits[limitKey(ns, limitRuns, key)]
-	return ok && l.holders[holder{run: id}]
-}
-
-func (b *Batch) askRunPermit(r *runState) {
-	key := limitKey(r.Namespace, limitRuns, r.Limit.Key)
-	b.sendTo(b.limitShard(key), message{
-		kind: msgAsk, run: r.ID, prio: r.Priority, text: key,
-		limit: &tutti.Limit{Key: r.Limit.Key, Concurrency: r.Limit.Concurrency},
-	})
-}
-
-func (b *Batch) receiveRunPermit(r *runState, m message) {
-	switch {
-	case m.kind == msgGranted && r.HeldByLimit:
-		r.HeldByLimit, r.permit, r.hotDirty = false, true, true
-		r.RetriedMs, r.UpdateMs = b.now, b.now
-		if r.Status == tutti.RunRunning {
-			b.firstTurn(r)
-		}
-	case m.kind == msgGranted:
-		r.permit, r.hotDirty = true, true
-	case m.kind == msgCall && r.HeldByLimit:
-		b.askRunPermit(r)
-	case m.kind == msgRefused && r.HeldByLimit && r.Limit.Reject:
-		b.endRun(r, tutti.RunTerminated, nil, errRunLimit(r.Limit).Error(), 0)
-	}
-}
-
-func (b *Batch) releaseRunPermit(r *runState) {
-	if r.Limit == nil {
-		return
-	}
-	r.permit = false
-	key := limitKey(r.Namespace, limitRuns, r.Limit.Key)
-	b.sendTo(b.limitShard(key), message{kind: msgRelease, run: r.ID, text: key})
 }

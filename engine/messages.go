@@ -35,7 +35,7 @@ type message struct {
 	limit  *tutti.Limit
 	prio   int
 	flag   bool
-	ns     string
+	n      uint64 // number of a question for a permit, and of the answer
 }
 
 func (m message) encode() []byte {
@@ -52,7 +52,7 @@ func (m message) encode() []byte {
 	}
 	e.u(9, uint64(m.prio))
 	e.flag(10, m.flag)
-	e.str(11, m.ns)
+	e.u(11, m.n)
 	return e.b
 }
 
@@ -80,7 +80,7 @@ func decodeMessage(b []byte) (m message, err error) {
 		case 10:
 			m.flag = f.flag()
 		case 11:
-			m.ns = f.s()
+			m.n = f.v
 		}
 		return err
 	})

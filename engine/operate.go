@@ -67,7 +67,7 @@ func (c Resume) apply(b *Batch) (any, error) {
 	if r.HeldByLimit {
 		return nil, nil
 	}
-	if r.LastSeq == 0 {
+	if !r.begun {
 		b.firstTurn(r)
 		return nil, nil
 	}
@@ -110,6 +110,9 @@ func (b *Batch) reopen(r *runState) {
 	r.out, r.Output = newPayload(nil), nil
 	b.s.remember(r)
 	b.note(r, HistoryRunReopened, 0, 0)
+	if r.Limit != nil && r.begun {
+		b.askRunPermit(r, true)
+	}
 }
 
 // reviveParent takes the parent of a reopened run up again.
@@ -185,7 +188,11 @@ func (c Restart) apply(b *Batch) (any, error) {
 		r.SourceHash, r.prog, r.Version = hash, prog, c.Source.Version
 	}
 	b.reset(r, c.Input, c.Corr)
-	b.firstTurn(r)
+	if r.Limit != nil {
+		b.hold(r)
+	} else {
+		b.firstTurn(r)
+	}
 	b.reviveParent(r, false)
 	return nil, nil
 }
@@ -199,6 +206,7 @@ func (b *Batch) reset(r *runState, input value.Raw, corr *string) {
 	}
 	b.dropParts(r)
 	b.dropIndex(r)
+	r.begun = false
 	b.reopen(r)
 	r.StartMs, r.RetriedMs = b.now, 0
 	r.LastSeq, r.nextFrame, r.posts = 0, 0, nil
@@ -232,7 +240,7 @@ func (b *Batch) dropParts(r *runState) {
 // dropIndex deletes the rows by which a run is found.
 func (b *Batch) dropIndex(r *runState) {
 	b.w.Delete(r.wasIndex)
-	b.eachLabelRow(r, b.w.Delete)
+	eachLabelRow(r, b.w.Delete)
 }
 
 // Rerun repeats a run from one of its attempts on. Later attempts are removed.

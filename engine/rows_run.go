@@ -19,9 +19,12 @@ type hot struct {
 	inline    []tutti.Seq
 	spilled   int // open tasks in rows of their own
 	posts     []post
-	outOfTime bool // the run's timeout has fired
-	permit    bool // holds a permit of its RunLimit
-	sweeping  bool // ended; open tasks are still being cancelled
+	outOfTime bool   // the run's timeout has fired
+	permit    bool   // holds a permit of its RunLimit
+	sweeping  bool   // ended; open tasks are still being cancelled
+	begun     bool   // has had its first turn
+	asks      uint64 // questions for permits asked so far
+	ask       uint64 // number of the newest question for the run's own permit
 }
 
 // post is a message of a program to itself.
@@ -162,6 +165,9 @@ func encodeHot(r *tutti.Run, h *hot, out *payload, put func(tutti.Hash, []byte))
 	e.flag(18, h.outOfTime)
 	e.flag(19, h.permit)
 	e.flag(20, h.sweeping)
+	e.flag(21, h.begun)
+	e.u(22, h.asks)
+	e.u(23, h.ask)
 	return e.b
 }
 
@@ -211,6 +217,12 @@ func decodeHot(r *tutti.Run, h *hot, out *payload, b []byte) error {
 			h.permit = f.flag()
 		case 20:
 			h.sweeping = f.flag()
+		case 21:
+			h.begun = f.flag()
+		case 22:
+			h.asks = f.v
+		case 23:
+			h.ask = f.v
 		}
 		return nil
 	})

@@ -68,8 +68,9 @@ func HashOf(b []byte) tutti.Hash {
 type taskState struct {
 	tutti.Task
 	hold     hold
-	session  bool // the lease lives and dies with a worker's session
-	permit   bool // holds a permit of its Limit
+	session  bool   // the lease lives and dies with a worker's session
+	ask      uint64 // number of its newest question for a permit
+	permit   bool   // holds a permit of its Limit
 	askPoll  uint64
 	askLease int64
 	logs     uint32
@@ -78,6 +79,7 @@ type taskState struct {
 	dirty bool
 	wake  int64  // due time of the stored wake row; 0 = none
 	ready []byte // key of the stored ready row; nil = none
+	fired bool   // the stored wake-up went off in this batch
 }
 
 // wakeAt is the next time at which the task needs attention without anybody's doing, 0 for
@@ -176,6 +178,7 @@ func (t *taskState) encode(put func(tutti.Hash, []byte)) []byte {
 	e.u(50, t.askPoll)
 	e.i(51, t.askLease)
 	e.u(52, uint64(t.logs))
+	e.u(53, t.ask)
 	return e.b
 }
 
@@ -349,6 +352,8 @@ func (t *taskState) decodeField(f field) (err error) {
 		t.askLease = f.i()
 	case 52:
 		t.logs = uint32(f.v)
+	case 53:
+		t.ask = f.v
 	}
 	return err
 }

@@ -9,7 +9,8 @@ import (
 func sortSeqs(seqs []tutti.Seq) { slices.Sort(seqs) }
 
 // Wake says that a wake-up time has come. Waking too often, too early or after the fact is
-// harmless: what is due is decided by the records alone.
+// harmless: what is due is decided by the records alone, and a wake-up that is still needed
+// is told of again as an effect.
 type Wake struct {
 	DueMs int64
 	Run   tutti.RunID
@@ -28,15 +29,19 @@ func (c Wake) apply(b *Batch) (any, error) {
 	}
 	switch c.Seq {
 	case wakeRunTimeout:
+		r.fired[0] = true
 		b.wakeRun(r)
 	case wakePosts:
+		r.fired[1] = true
 		b.wakePosts(r)
 	default:
-		if s := b.task(r, c.Seq); s != nil {
-			b.wakeTask(r, s)
-		} else {
+		s := b.task(r, c.Seq)
+		if s == nil {
 			b.w.Delete(wakeKey(c.DueMs, c.Run, c.Seq))
+			return nil, nil
 		}
+		s.fired, s.dirty = true, true
+		b.wakeTask(r, s)
 	}
 	return nil, nil
 }
@@ -61,7 +66,7 @@ func (b *Batch) wakePosts(r *runState) {
 	case r.HeldByLimit && r.Status.Open():
 		if b.now >= r.UpdateMs+askAgainMs {
 			r.UpdateMs, r.hotDirty = b.now, true
-			b.askRunPermit(r)
+			b.askRunPermit(r, false)
 		}
 	case len(r.posts) > 0 && r.Status == tutti.RunRunning:
 		p := r.posts[0]
@@ -110,9 +115,11 @@ func (b *Batch) release(r *runState, s *taskState) {
 		b.finished(r, s)
 	case s.hold == holdDelay && s.ReadyMs <= b.now:
 		s.hold, s.dirty = holdNone, true
-	case (s.hold == holdLimit || s.hold == holdAsk) && s.UpdatedMs+askAgainMs <= b.now:
-		b.dropAsk(s)
-		s.hold, s.dirty, s.UpdatedMs = holdNone, true, b.now
+	case s.hold == holdLimit && s.UpdatedMs+askAgainMs <= b.now:
+		s.hold, s.dirty, s.UpdatedMs = holdNone, true, b.now // and keeps its place
+	case s.hold == holdAsk && s.UpdatedMs+askAgainMs <= b.now:
+		b.refundPermit(r, s)
+		s.UpdatedMs = b.now
 	}
 }
 

@@ -242,7 +242,8 @@ func (b *Batch) progress(r *runState, s *taskState, o Outcome) {
 			s.LeaseMs = b.leaseEnd(s, session)
 		}
 		if s.Kind == tutti.Work && s.Status == tutti.Queued {
-			s.Status = tutti.Running
+			b.refundPermit(r, s)
+			s.Status, s.hold = tutti.Running, holdNone
 			s.LeaseMs = b.leaseEnd(s, 0)
 			if s.StartedMs == 0 {
 				s.StartedMs = b.now
@@ -259,11 +260,11 @@ const sessionLeaseMs = 30_000
 
 func (b *Batch) requeue(r *runState, s *taskState, delayMs int64) {
 	s.dirty, s.Status, s.LeaseMs = true, tutti.Queued, 0
+	b.releasePermit(r, s)
 	s.hold, s.ReadyMs = holdNone, b.now+delayMs
 	if delayMs > 0 {
 		s.hold = holdDelay
 	}
-	b.releasePermit(r, s)
 	b.note(r, HistoryTaskReturned, s.Seq, 0)
 }
 
