@@ -24,6 +24,9 @@ var jqCache = cache[*JQ]{compile: compileJQ}
 // CompileJQ compiles a jq program of up to 64 KiB. The environment is empty and there are neither
 // modules nor further inputs. Programs seen of late are kept. The error is a *ScriptError or wraps
 // ErrLimit.
+//
+// A single step of jq is bounded only by gojq: 2 GiB for a string that is multiplied, 2^29 elements
+// for an array that is assigned to by index. Time and memory are looked at between steps.
 func CompileJQ(src string) (*JQ, error) { return jqCache.get(src) }
 
 func compileJQ(src string) (jq *JQ, err error) {

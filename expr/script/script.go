@@ -8,7 +8,8 @@
 //
 // The package may import value, goja, its regular expressions and gojq. It keeps a cache of
 // compiled scripts and, while a script runs, timers that interrupt it. Its invariant: a script
-// ends within its Limits, give or take one native call, and never takes the process with it.
+// ends within its Limits, give or take one native call, and the natives of JavaScript that could
+// make such a call huge are guarded.
 package script
 
 import (
