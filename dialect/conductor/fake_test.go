@@ -68,7 +68,7 @@ func newFakeRun(t testing.TB, docs fakeDocs, name string, input value.Raw) *fake
 		docs: docs, fired: map[string]bool{},
 	}
 	f.run = tutti.Run{
-		ID: tutti.NewRunID(fakeStart, 7), Dialect: "conductor", Definition: src.Name,
+		ID: tutti.NewRunID(fakeStart, 7<<40), Dialect: "conductor", Definition: src.Name,
 		Version: src.Version, Input: input, StartMs: fakeStart, CorrelationID: "corr",
 	}
 	return f
@@ -90,7 +90,7 @@ func (f *fakeRun) turn(t testing.TB, fn func() error) {
 		b := f.prog.EncodeState(nil, frame.State)
 		state, err := f.prog.DecodeState(b)
 		if err != nil {
-			t.Fatalf("frame %d: %v", id, err)
+			t.Fatalf("frame %d: %v: %+v\n%s", id, err, frame.State, f.dump())
 		}
 		if again := f.prog.EncodeState(nil, state); string(again) != string(b) {
 			t.Fatalf("frame %d: encoding is not canonical: %x, %x", id, b, again)
@@ -371,7 +371,7 @@ func (f *fakeRun) RemoveTask(seq tutti.Seq) {
 func (f *fakeRun) StartRun(s tutti.RunSpec) tutti.RunID {
 	f.note("start %s %s", s.Definition, s.Input)
 	f.started = append(f.started, s)
-	return tutti.NewRunID(f.now, uint64(len(f.started)))
+	return tutti.NewRunID(f.now, uint64(len(f.started))<<40)
 }
 
 func (f *fakeRun) RetryChild(seq tutti.Seq) {
@@ -408,7 +408,7 @@ func (f *fakeRun) shorten(s string) string {
 		}
 	}
 	for i := range f.started {
-		id := tutti.NewRunID(f.now, uint64(i+1)).String()
+		id := tutti.NewRunID(f.now, uint64(i+1)<<40).String()
 		s = strings.ReplaceAll(s, id, fmt.Sprintf("<started %d>", i+1))
 	}
 	return s

@@ -94,7 +94,7 @@ func (x *exec) childSpec(
 	p := s.node.task.SubWorkflowParam
 	spec := &tutti.RunSpec{
 		Definition: textOf(firstOf(sub, "name")), CorrelationID: x.run.CorrelationID,
-		Priority: x.run.Priority, Routing: x.run.Routing, Event: x.run.Event,
+		Routing: x.run.Routing, Event: x.run.Event,
 		IdempotencyKey: textOf(firstOf(sub, "idempotencyKey")),
 		OnDuplicate:    duplicatePolicy(p.IdempotencyStrategy),
 	}

@@ -107,7 +107,7 @@ func (x *exec) spread(f *tutti.Frame) error {
 	}
 	state.plan = nil
 	x.t.SaveFrame(f.ID)
-	return x.openJoin(s.at(s.node.join), f, state)
+	return x.openJoin(s.at(s.node.join), attempt{}, f, state)
 }
 
 func (x *exec) startBranch(f *tutti.Frame, state *forkState, s site, n int) error {
@@ -125,12 +125,12 @@ func (x *exec) startBranch(f *tutti.Frame, state *forkState, s site, n int) erro
 }
 
 // openJoin creates the JOIN task of a fork whose branches have all been started.
-func (x *exec) openJoin(s site, f *tutti.Frame, state *forkState) error {
+func (x *exec) openJoin(s site, a attempt, f *tutti.Frame, state *forkState) error {
 	in, err := x.joinInput(s, state)
 	if err != nil {
 		return x.broken(s, err)
 	}
-	t := x.record(s, attempt{}, tutti.TaskSpec{
+	t := x.record(s, a, tutti.TaskSpec{
 		Kind: tutti.Scope, Status: tutti.Running, DefName: TypeJoin, Type: TypeJoin,
 		Input: in, Ext: taskExt{frame: f.ID}.encode(), Timeouts: x.timeouts(s, nil),
 	})
@@ -208,7 +208,7 @@ func opJoin(x *exec, s site, a attempt) error {
 		}
 	}
 	x.noteFar(s, f)
-	return x.openJoin(s, f, state)
+	return x.openJoin(s, a, f, state)
 }
 
 // tellJoins lets the JOINs know that name the node of a task which has ended.

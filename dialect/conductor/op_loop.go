@@ -199,7 +199,9 @@ func (x *exec) endLoop(
 	if status != tutti.Completed {
 		x.cancelWithin(f)
 	}
-	x.dropItems(state)
+	if status == tutti.Completed {
+		x.dropItems(state)
+	}
 	x.t.CloseFrame(f.ID)
 	x.endScope(state.loop, status, nil, reason)
 	return nil

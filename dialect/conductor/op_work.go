@@ -13,8 +13,8 @@ import (
 // the input itself. A connector ends the task with output {"response": {"headers",
 // "statusCode", "body", "reasonPhrase"}}, or as failed with {"response": text}.
 //
-// QueueEvent: the input is {"sink": sink, "payload": object}; see EventSink for the names of
-// internal queues. The message's identifier is the task's. A connector ends the task with the
+// QueueEvent: the input is {"sink", "event", "payload"}: the sink as the step names it, the
+// queue that it means (see EventSink), and the body of the message, an object. The message's identifier is the task's. A connector ends the task with the
 // payload plus "event_produced": sink as its output.
 //
 // QueueKafka: the input is that of the KAFKA_PUBLISH task: {"kafka_request": {...}}.
@@ -295,7 +295,7 @@ func opEvent(x *exec, s site, a attempt) error {
 	if err != nil {
 		return x.broken(s, err)
 	}
-	sink := EventSink(JavaString(v), x.run.Definition, s.name())
+	sink := textOf(v)
 	in.Set("workflowInstanceId", x.run.ID.String())
 	in.Set("workflowType", x.run.Definition)
 	in.Set("workflowVersion", value.Int(int64(x.run.Version)))
@@ -303,6 +303,7 @@ func opEvent(x *exec, s site, a attempt) error {
 	in.Set("taskToDomain", routingObject(x.run.Routing))
 	message := value.NewObject()
 	message.Set("sink", sink)
+	message.Set("event", EventSink(sink, x.run.Definition, s.name()))
 	message.Set("payload", in)
 	x.connect(s, a, TypeEvent, QueueEvent, value.Marshal(message))
 	return nil

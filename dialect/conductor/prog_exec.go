@@ -290,11 +290,8 @@ func (x *exec) schedule(s site) error {
 		s.home = x.nextSeq()
 		x.keepBody(s.home, s.body)
 	}
-	if x.root.skips > 0 {
-		if seq := x.skipped(s); seq != 0 {
-			x.push(workEnded, uint32(seq))
-			return nil
-		}
+	if x.root.skips > 0 && x.skipped(s) {
+		return nil
 	}
 	return s.node.run(x, s, attempt{})
 }
@@ -379,10 +376,36 @@ func (x *exec) newest(b *body, at int32) tutti.Seq {
 // follow goes on after a task that has ended well enough.
 func (x *exec) follow(s site, t *tutti.Task) error {
 	x.tellJoins(s)
-	if x.over || decodeExt(t.Ext).detached {
+	switch {
+	case x.over:
 		return nil
+	case decodeExt(t.Ext).detached:
+		return x.repeated(s)
 	}
 	return x.goTo(s, s.node.next)
+}
+
+// repeated counts a task that was repeated for its own sake: what follows it had been done.
+func (x *exec) repeated(s site) error {
+	switch state := s.frame.State.(type) {
+	case *forkState:
+		fork, ok := x.scopeSite(s.frame)
+		if !ok || fork.node.join < 0 {
+			return nil
+		}
+		if j := fork.at(fork.node.join); state.dynamic || j.node.all {
+			state.waits--
+			x.t.SaveFrame(s.frame.ID)
+			x.checkJoin(j, s.frame, state)
+		}
+	case *loopState:
+		state.redo--
+		x.t.SaveFrame(s.frame.ID)
+		if state.redo == 0 {
+			return x.iterated(s.frame, state)
+		}
+	}
+	return nil
 }
 
 // goTo schedules a node, or ends the body that the site is in.

@@ -11,18 +11,26 @@ import (
 // Start implements tutti.Program.
 func (p *program) Start(t tutti.Turn) error {
 	x := newExec(p, t)
-	if p.body.first < 0 {
+	if err := x.begin(); err != nil {
+		return err
+	}
+	return x.drain()
+}
+
+// begin schedules the first step.
+func (x *exec) begin() error {
+	b := x.p.body
+	if x.p.def.Variables.Len() > 0 {
+		x.setVariables(x.p.def.Variables)
+	}
+	if b.first < 0 {
 		x.root.finished = true
-		return x.drain()
+		return nil
 	}
 	if err := x.checkInput(); err != nil || x.over {
 		return err
 	}
-	err := x.schedule(site{frame: t.Frame(0), body: p.body, node: &p.body.nodes[p.body.first]})
-	if err != nil {
-		return err
-	}
-	return x.drain()
+	return x.schedule(site{frame: x.t.Frame(0), body: b, node: &b.nodes[b.first]})
 }
 
 // Resume implements tutti.Program.

@@ -51,6 +51,7 @@ type loopState struct {
 	iteration int32
 	first     tutti.Seq // tasks of the current iteration have larger numbers
 	items     int       // number of items; -1 when the loop has no list
+	redo      int       // repeated tasks that the iteration waits for though its flow is done
 	suffix    string    // of the names around the loop
 }
 
@@ -99,7 +100,7 @@ func (p *program) EncodeState(dst []byte, state any) []byte {
 	case *loopState:
 		w.b = append(w.b, tagLoop)
 		w.num(int(s.home), int(s.node), int(s.loop), int(s.iteration), int(s.first))
-		w.num(s.items + 1)
+		w.num(s.items+1, s.redo)
 		w.text(s.suffix)
 	}
 	return w.b
@@ -133,6 +134,7 @@ func (p *program) DecodeState(b []byte) (any, error) {
 	case tagLoop:
 		s := &loopState{home: r.seq(), node: int32(r.num()), loop: r.seq()}
 		s.iteration, s.first, s.items = int32(r.num()), r.seq(), r.num()-1
+		s.redo = r.num()
 		s.suffix = r.text()
 		state = s
 	default:
