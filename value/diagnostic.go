@@ -37,6 +37,7 @@ const (
 	Info
 )
 
+// String returns the severity as a lower-case word.
 func (s Severity) String() string {
 	switch s {
 	case Error:

@@ -58,6 +58,7 @@ type LimitError struct {
 	Column int
 }
 
+// Error names the limit, after the place if it is known.
 func (e *LimitError) Error() string {
 	msg := fmt.Sprintf("document passes the limit of %d %s", e.Max, e.Limit)
 	if e.Line == 0 {
@@ -74,6 +75,7 @@ type SyntaxError struct {
 	Message string
 }
 
+// Error returns the place and the message.
 func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Message)
 }

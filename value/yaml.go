@@ -158,7 +158,7 @@ func (d *yamlDecoder) mapping(n *yaml.Node, depth int) (any, error) {
 			return nil, err
 		}
 		if _, found := o.Get(name); found {
-			return nil, d.errorAt(key, "the name %s occurs twice in one mapping", quoteForError(name))
+			return nil, d.errorAt(key, "the name %s occurs twice", quoteForError(name))
 		}
 		v, err := d.value(n.Content[i+1], depth+1)
 		if err != nil {
@@ -186,7 +186,7 @@ func (d *yamlDecoder) merge(o *Object, n *yaml.Node, depth int) error {
 		for _, source := range sources {
 			from, ok := source.(*Object)
 			if !ok {
-				return d.errorAt(n.Content[i+1], "a merge key takes mappings, found %s", Kind(source))
+				return d.errorAt(n.Content[i+1], "a merge key takes mappings, not %s", Kind(source))
 			}
 			for name, v := range from.All() {
 				if _, found := o.Get(name); !found {

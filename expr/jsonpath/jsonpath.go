@@ -38,6 +38,7 @@ type SyntaxError struct {
 	Message string
 }
 
+// Error returns the path, the column and the message.
 func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("JSONPath %q, column %d: %s", e.Path, e.Column, e.Message)
 }

@@ -438,7 +438,7 @@ func (p *parser) literal() (any, error) {
 	}
 	n := value.Number(p.src[start:p.pos])
 	if !n.Valid() || len(n) > value.DefaultLimits.Number {
-		return nil, p.errorAt(start, "expected a path, a string, a number, true, false, null or a list")
+		return nil, p.errorAt(start, "expected a path, a string, a number, true, false or null")
 	}
 	return n, nil
 }

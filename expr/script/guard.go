@@ -396,7 +396,8 @@ func (g *guard) flatten(o *goja.Object, levels float64, out *[]any) {
 func (g *guard) refuseNested(call *goja.FunctionCall) {
 	this := call.This.ToObject(g.rt)
 	for i := range g.checkLength(this) {
-		if o, ok := this.Get(strconv.FormatInt(i, 10)).(*goja.Object); ok && o.ClassName() == "Array" {
+		o, ok := this.Get(strconv.FormatInt(i, 10)).(*goja.Object)
+		if ok && o.ClassName() == "Array" {
 			panic(g.rt.NewTypeError("toLocaleString of nested arrays is not supported"))
 		}
 	}

@@ -38,6 +38,7 @@ type ScriptError struct {
 	Column  int // counted from 1; 0 if unknown
 }
 
+// Error returns the message, after the place if it is known.
 func (e *ScriptError) Error() string {
 	if e.Line == 0 {
 		return e.Message
