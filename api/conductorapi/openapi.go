@@ -1,0 +1,3 @@
+package conductorapi
+
+func (a *API) document() []byte { return nil }
