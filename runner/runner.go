@@ -40,6 +40,7 @@ type Runner struct {
 	catalog *Catalog
 	watch   *watchers
 	stats   counters
+	answers sync.Pool // of reply channels; one that was given up on is not put back
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -64,6 +65,7 @@ func Open(ctx context.Context, opts Options) (*Runner, error) {
 		rng:   rand.New(rand.NewPCG(opts.Seed, opts.Seed^0x9e3779b97f4a7c15)),
 		watch: newWatchers(),
 	}
+	r.answers.New = func() any { return make(chan answer, 1) }
 	r.queues = newDispatcher(r)
 	r.catalog = newCatalog(opts.Dialects)
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -103,17 +105,17 @@ func (r *Runner) Catalog() *Catalog { return r.catalog }
 // Submit applies a command in a shard and returns its result once it is durable. When ctx
 // ends first the command may still take effect.
 func (r *Runner) Submit(ctx context.Context, shard int, cmd engine.Command) (any, error) {
-	ans := answers.Get().(chan answer)
+	ans := r.answers.Get().(chan answer)
 	err := r.shards[shard].box.put(request{cmd: cmd, reply: func(v any, err error) {
 		ans <- answer{v, err}
 	}})
 	if err != nil {
-		answers.Put(ans)
+		r.answers.Put(ans)
 		return nil, err
 	}
 	select {
 	case a := <-ans:
-		answers.Put(ans)
+		r.answers.Put(ans)
 		return a.val, a.err
 	case <-ctx.Done():
 		return nil, &tutti.Error{
@@ -140,9 +142,6 @@ type answer struct {
 	val any
 	err error
 }
-
-// answers recycles reply channels. A channel that was given up on is not put back.
-var answers = sync.Pool{New: func() any { return make(chan answer, 1) }}
 
 // PlaceRun returns a new run identifier for a start. The run is placed beside the row that
 // its idempotency key or limit must be unique in.

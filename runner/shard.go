@@ -302,6 +302,7 @@ func (s *shard) release(pipe <-chan *inflight, failed chan<- error) {
 		if broken == nil {
 			if err := f.ticket.Wait(); err != nil {
 				broken = err
+				s.setHealth(err)
 				failed <- err
 				s.durable.fail(err)
 			}
@@ -395,6 +396,9 @@ func (s *shard) read(ctx context.Context, fn func(engine.View) error) error {
 	snap := st.Snapshot()
 	seen := s.applied.Load()
 	err := fn(engine.NewView(rows{snap}))
+	if err != nil && !isRejection(err) {
+		err = storeError("read", err)
+	}
 	if cerr := snap.Close(); err == nil && cerr != nil {
 		err = storeError("read", cerr)
 	}

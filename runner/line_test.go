@@ -1,8 +1,8 @@
 package runner_test
 
 import (
-	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,22 +16,30 @@ import (
 	"github.com/tutti-run/tutti/value"
 )
 
-// line is a dialect whose definitions are a number of steps, done one after the other.
+// line is a dialect whose definitions are steps done one after the other.
 type line struct{}
+
+// lineDef is the body of a line's source.
+type lineDef struct {
+	Steps   int   `json:"steps"`
+	DelayMs int64 `json:"delay_ms"` // before each step is handed out
+}
 
 func (line) Name() string { return "line" }
 
 func (line) Link(_ tutti.Documents, name string, _ int) (*tutti.Source, error) {
-	return &tutti.Source{Dialect: "line", Name: name, Version: 1, Body: value.Raw("3")}, nil
+	return &tutti.Source{Dialect: "line", Name: name, Version: 1, Body: value.Raw(`{"steps":3}`)}, nil
 }
 
 func (line) Compile(src *tutti.Source) (tutti.Program, value.Diagnostics) {
-	n := 0
-	_, _ = fmt.Sscan(string(src.Body), &n)
-	return lineProgram{n}, nil
+	var p lineProgram
+	if err := json.Unmarshal(src.Body, &p.lineDef); err != nil {
+		return nil, value.Diagnostics{{Severity: value.Error, Message: err.Error()}}
+	}
+	return p, nil
 }
 
-type lineProgram struct{ steps int }
+type lineProgram struct{ lineDef }
 
 func (p lineProgram) Start(t tutti.Turn) error {
 	t.Frame(0).State = 0
@@ -40,7 +48,7 @@ func (p lineProgram) Start(t tutti.Turn) error {
 
 func (p lineProgram) next(t tutti.Turn) error {
 	done := t.Frame(0).State.(int)
-	if done == p.steps {
+	if done == p.Steps {
 		t.EndRun(tutti.RunCompleted, value.Raw(`{"ok":true}`), "", 0)
 		return nil
 	}
@@ -48,7 +56,7 @@ func (p lineProgram) next(t tutti.Turn) error {
 	t.SaveFrame(0)
 	t.AddTask(tutti.TaskSpec{
 		Name: fmt.Sprintf("step%d", done), Type: "STEP", Queue: "steps", Kind: tutti.Work,
-		Input: t.Run().Input, Timeouts: tutti.Timeouts{ResponseMs: 3_600_000},
+		Input: t.Run().Input, Timeouts: tutti.Timeouts{ResponseMs: 3_600_000}, DelayMs: p.DelayMs,
 	})
 	return nil
 }
@@ -132,7 +140,7 @@ func runOne(tb testing.TB, r *runner.Runner, input value.Raw, ended func(*tutti.
 		})
 }
 
-func TestRunToEnd(t *testing.T) {
+func TestRunToEndOnDisk(t *testing.T) {
 	r := open(t)
 	work(t, r)
 	ended := make(chan *tutti.Run, 1)
@@ -170,5 +178,4 @@ func BenchmarkRuns(b *testing.B) {
 	b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "runs/s")
 	st := r.Stats()
 	b.ReportMetric(float64(st.Commands)/float64(st.Batches), "commands/batch")
-	_ = context.Background
 }
