@@ -141,18 +141,18 @@ func (s *stream) fill(rows Rows) error {
 	return err
 }
 
-// ByCorrelation calls fn for the runs with a correlation identifier, oldest first.
+// ByCorrelation calls fn for the runs with a correlation identifier, newest first.
 func (v View) ByCorrelation(ns, corr string, fn func(IndexEntry) bool) error {
 	return v.byLabel(text(text([]byte{tableCorr}, ns), corr), fn)
 }
 
-// ByLabel calls fn for the runs with a label, oldest first.
+// ByLabel calls fn for the runs with a label, newest first.
 func (v View) ByLabel(ns, name, val string, fn func(IndexEntry) bool) error {
 	return v.byLabel(text(text([]byte{tableLabel}, ns), name, val), fn)
 }
 
 func (v View) byLabel(pre []byte, fn func(IndexEntry) bool) error {
-	return v.rows.Scan(pre, prefixEnd(pre), false, func(k, val []byte) bool {
+	return v.rows.Scan(pre, prefixEnd(pre), true, func(k, val []byte) bool {
 		e := IndexEntry{}
 		e.StartMs, e.ID = tailRun(k)
 		if len(val) == 1 {
