@@ -205,7 +205,8 @@ func (s *session) hello() error {
 		}
 		return 1
 	})
-	if err := s.send(&tuttipb.WorkerMessage{Body: &tuttipb.WorkerMessage_Hello{Hello: h}}); err != nil {
+	open := &tuttipb.WorkerMessage{Body: &tuttipb.WorkerMessage_Hello{Hello: h}}
+	if err := s.send(open); err != nil {
 		return s.reason(err)
 	}
 	return s.addCredits(uint32(s.w.opts.Concurrency))

@@ -20,7 +20,8 @@ var level = map[string]int{
 	"connector": 4, "connector/egress": 4, "connector/httpcall": 4, "connector/eventbus": 4,
 	"observe": 4, "api/pb": 4,
 	"api": 5, "api/textindex": 4,
-	"api/conductorapi": 6, "api/adminapi": 6, "api/grpcapi": 6,
+	"api/conductorapi/query": 4,
+	"api/conductorapi":       6, "api/adminapi": 6, "api/grpcapi": 6,
 	"cmd/tutti": 7,
 	"client":    5,
 	"sim":       5,
@@ -28,25 +29,12 @@ var level = map[string]int{
 
 // peers are imports within a level that are meant.
 var peers = map[string][]string{
-	"":                     {"value"},
-	"connector":            {"connector/egress", "connector/httpcall", "connector/eventbus"},
-	"connector/httpcall":   {"connector", "connector/egress"},
-	"connector/eventbus":   {"connector", "connector/egress"},
-	"observe":              {"runner"},
-	"store/storetest":      {},
-	"engine":               {},
-	"api/grpcapi":          {},
-	"store/pebblestore":    {},
-	"api/conductorapi":     {},
-	"dialect/conductor":    {"dialect/conductor/model"},
-	"engine/enginetest":    {},
-	"internal/devtools":    {},
-	"test":                 {},
-	"api/adminapi":         {},
-	"expr/script":          {},
-	"store/memstore":       {},
-	"client/worker":        {},
-	"connector/subprocess": {},
+	"":                   {"value"},
+	"connector":          {"connector/egress", "connector/httpcall", "connector/eventbus"},
+	"connector/httpcall": {"connector", "connector/egress"},
+	"connector/eventbus": {"connector", "connector/egress"},
+	"observe":            {"runner"},
+	"dialect/conductor":  {"dialect/conductor/model"},
 }
 
 // pure packages read no clock, start no goroutine and touch neither disk nor network.
