@@ -108,14 +108,14 @@ func (x *exec) childSpec(
 	if n, ok := priorityOf(firstOf(sub, "priority")); ok {
 		spec.Priority = n
 	}
-	in := value.NewObject()
-	in.Set("subWorkflowName", spec.Definition)
-	in.Set("subWorkflowVersion", value.Int(int64(spec.Version)))
-	in.Set("subWorkflowTaskToDomain", firstOf(sub, "taskToDomain"))
 	inline, err := x.inlineDefinition(p, sub, spec)
 	if err != nil {
 		return nil, nil, err
 	}
+	in := value.NewObject()
+	in.Set("subWorkflowName", spec.Definition)
+	in.Set("subWorkflowVersion", value.Int(int64(spec.Version)))
+	in.Set("subWorkflowTaskToDomain", firstOf(sub, "taskToDomain"))
 	in.Set("subWorkflowDefinition", inline)
 	in.Set("priority", firstOf(sub, "priority"))
 	if spec.IdempotencyKey != "" {

@@ -44,14 +44,12 @@ func (x *exec) startOver() error {
 // cut removes what came after t and marks the scopes around it to run again.
 func (v *survey) cut(t *tutti.Task) {
 	x := v.x
-	gone := map[tutti.Seq]bool{}
+	gone, kept := map[tutti.Seq]bool{}, map[tutti.Seq]bool{t.Seq: true}
 	for at := t; at != nil; {
 		reach := v.reach(at)
 		for _, u := range v.tasks {
-			if gone[u.Seq] || u.Seq == t.Seq {
-				continue
-			}
-			if in := v.within(u, x.canonical(at.Frame)); in != nil && v.comesAfter(in, at, u == in, reach) {
+			in := v.within(u, x.canonical(at.Frame))
+			if in != nil && !kept[u.Seq] && v.comesAfter(in, at, at == t && u != in, reach) {
 				gone[u.Seq] = true
 			}
 		}
@@ -62,7 +60,7 @@ func (v *survey) cut(t *tutti.Task) {
 		}
 		v.again[id] = true
 		if j := v.join[id]; j != nil {
-			delete(gone, j.Seq)
+			kept[j.Seq] = true
 		}
 		v.rewind(id, at, t)
 	}
@@ -95,8 +93,8 @@ func (v *survey) reach(t *tutti.Task) map[int32]bool {
 }
 
 // comesAfter reports whether a task in the frame of at lies behind it in the flow. The task
-// stands for those inside it.
-func (v *survey) comesAfter(in, at *tutti.Task, itself bool, reach map[int32]bool) bool {
+// stands for those in it; inside says that what is in at comes after it too.
+func (v *survey) comesAfter(in, at *tutti.Task, inside bool, reach map[int32]bool) bool {
 	bi, homeIn := v.x.bodyOf(in)
 	_, homeAt := v.x.bodyOf(at)
 	if bi == nil || v.firstAttempt(homeIn) != v.firstAttempt(homeAt) {
@@ -106,7 +104,7 @@ func (v *survey) comesAfter(in, at *tutti.Task, itself bool, reach map[int32]boo
 		return in.Iteration > at.Iteration
 	}
 	if in.Node == at.Node {
-		return !itself && in.Seq == at.Seq || in.Seq > at.Seq
+		return inside && in.Seq == at.Seq || in.Seq > at.Seq
 	}
 	return reach[in.Node]
 }
