@@ -2,6 +2,7 @@ package conductor
 
 import (
 	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/dialect/conductor/model"
 	"github.com/tutti-run/tutti/value"
 )
 
@@ -12,7 +13,7 @@ type scope struct {
 	self tutti.Seq // task whose input is being resolved; 0 = none
 }
 
-var _ Scope = scope{}
+var _ model.MemberScope = scope{}
 
 // input resolves the input of the task that is about to be created at a site.
 func (x *exec) input(s site, a attempt) (*value.Object, error) {
@@ -58,6 +59,41 @@ func (s scope) Lookup(root, field string) (any, bool) {
 		return nil, false
 	}
 	return s.x.taskField(t, field)
+}
+
+// LookupMember implements model.MemberScope for payloads, which may be large: a member is cut
+// out without decoding the rest, and an output made of other tasks' is not put together.
+func (s scope) LookupMember(root, field, member string) (v any, ok, handled bool) {
+	if root == rootWorkflow || (field != "output" && field != "input") {
+		return nil, false, false
+	}
+	t := s.x.byName(root)
+	switch {
+	case t == nil:
+		return nil, false, true
+	case field == "input":
+		return memberOf(t.Input, member)
+	case assembled(t):
+		got, ok := (outputView{s.x.p, s.x.t, t}).Get(member)
+		if o, lazy := got.(outputView); lazy {
+			got = decoded(s.x.p.taskOutput(s.x.t, o.t))
+		}
+		return got, ok, true
+	case t.Kind == tutti.Child && member == "subWorkflowId" && !t.ChildRun.IsZero():
+		return t.ChildRun.String(), true, true
+	}
+	return memberOf(t.Output, member)
+}
+
+func memberOf(payload value.Raw, member string) (v any, ok, handled bool) {
+	if payload.Kind() != "object" {
+		return nil, false, len(payload) == 0
+	}
+	raw, ok := payload.Field(member)
+	if !ok {
+		return nil, false, true
+	}
+	return decoded(raw), true, true
 }
 
 // Roots implements Scope.

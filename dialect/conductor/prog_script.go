@@ -127,10 +127,15 @@ func (l loopView) Keys() []string {
 // view returns the output of a task as a decoded value or, where it is put together from
 // others, as a script.Lazy.
 func (p *program) view(r RunReader, t *tutti.Task) any {
-	if t.Kind == tutti.Scope && (t.Type == TypeDoWhile || t.Type == TypeJoin) {
+	if assembled(t) {
 		return outputView{p, r, t}
 	}
 	return decoded(p.taskOutput(r, t))
+}
+
+// assembled reports whether a task's output is put together from those of others.
+func assembled(t *tutti.Task) bool {
+	return t.Kind == tutti.Scope && (t.Type == TypeDoWhile || t.Type == TypeJoin)
 }
 
 // outputView shows the output of a JOIN or DO_WHILE piecemeal.

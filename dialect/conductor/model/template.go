@@ -66,6 +66,15 @@ type Scope interface {
 	System(name string) (string, bool)
 }
 
+// A MemberScope is a Scope that can give one member of a field's value without making the whole
+// of it.
+type MemberScope interface {
+	Scope
+	// LookupMember returns a member of what Lookup returns for root and field. It is not ok when
+	// there is no such member; handled is false when Lookup is to be asked instead.
+	LookupMember(root, field, member string) (v any, ok, handled bool)
+}
+
 // A Template is a value in which strings may hold expressions, compiled once for any number of
 // resolutions. It is immutable and safe for concurrent use.
 type Template struct {
@@ -452,11 +461,7 @@ type scopeReader struct{ Scope }
 func (r scopeReader) read(t target) (any, error) {
 	switch t.kind {
 	case fieldTarget:
-		v, ok := r.Lookup(t.root, t.name)
-		if !ok {
-			return nothing(t.path), nil
-		}
-		return t.path.Lookup(v)
+		return r.field(t)
 	case rootTarget:
 		doc := r.root(t.root)
 		if doc.Len() == 0 {
@@ -473,6 +478,38 @@ func (r scopeReader) read(t target) (any, error) {
 		}
 	}
 	return documentReader{}.read(t)
+}
+
+// field evaluates a path in one field of a root; in one member of it, where the scope can.
+func (r scopeReader) field(t target) (any, error) {
+	if v, done, err := r.memberOfField(t); done {
+		return v, err
+	}
+	v, ok := r.Lookup(t.root, t.name)
+	if !ok {
+		return nothing(t.path), nil
+	}
+	return t.path.Lookup(v)
+}
+
+func (r scopeReader) memberOfField(t target) (v any, done bool, err error) {
+	s, can := r.Scope.(MemberScope)
+	if !can {
+		return nil, false, nil
+	}
+	name, rest, single := t.path.Head()
+	if !single {
+		return nil, false, nil
+	}
+	v, ok, done := s.LookupMember(t.root, t.name, name)
+	switch {
+	case !done:
+		return nil, false, nil
+	case !ok:
+		return nothing(rest), true, nil
+	}
+	v, err = rest.Lookup(v)
+	return v, true, err
 }
 
 func (r scopeReader) env(t target) (any, error) {
