@@ -55,7 +55,7 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 		}
 	}
 	return engine.Start{
-		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true,
+		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true, Fresh: true,
 	}, nil
 }
 

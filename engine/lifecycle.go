@@ -18,6 +18,9 @@ type Start struct {
 	Random uint64
 	// Prepared says that the program has prepared Spec already (tutti.Preparer).
 	Prepared bool
+	// Fresh says that ID was made for this start alone, so that no run can have it: the
+	// store need not be asked.
+	Fresh bool
 }
 
 // Started is the result of Start: the run that was created, or that an earlier start with
@@ -28,10 +31,13 @@ type Started struct {
 }
 
 func (c Start) apply(b *Batch) (any, error) {
+	if err := checkSpec(&c.Spec); err != nil {
+		return nil, err
+	}
 	if id, err := b.knownStart(&c.Spec); err != nil || !id.IsZero() {
 		return Started{ID: id, Existing: true}, err
 	}
-	if _, ok := b.get(runKey(c.ID, partHead)); ok {
+	if !c.Fresh && b.exists(c.ID) {
 		return Started{ID: c.ID, Existing: true}, nil // a repeated message
 	}
 	if el, ok := b.s.runs[c.ID]; ok {
@@ -60,6 +66,12 @@ func (c Start) apply(b *Batch) (any, error) {
 	}
 	b.firstTurn(r)
 	return Started{ID: c.ID}, nil
+}
+
+// exists reports whether the store has a run of this identifier.
+func (b *Batch) exists(id tutti.RunID) bool {
+	_, ok := b.get(runKey(id, partHead))
+	return ok
 }
 
 // knownStart applies the idempotency policy. A zero identifier means: go on.
@@ -147,7 +159,10 @@ func (b *Batch) endRun(
 	if st.Open() {
 		st = tutti.RunFailed
 	}
-	r.Status, r.Reason, r.FailedTask = st, reason, failed
+	if err := checkPayload("the output of the run", output); err != nil {
+		st, output, reason = tutti.RunFailed, nil, err.Error()
+	}
+	r.Status, r.Reason, r.FailedTask = st, clip(reason), failed
 	r.EndMs, r.UpdateMs = b.now, b.now
 	r.out, r.Output = newPayload(output), output
 	r.posts, r.HeldByLimit, r.hotDirty = nil, false, true
@@ -155,10 +170,7 @@ func (b *Batch) endRun(
 	b.sweep(r)
 	b.releaseRunPermit(r)
 	if !r.Parent.IsZero() {
-		b.send(message{
-			kind: msgChildEnded, run: r.Parent, seq: r.ParentTask, from: r.ID,
-			status: uint8(st), body: output, text: reason,
-		})
+		b.reportEnd(r, r.Parent, r.ParentTask)
 	}
 	b.fx.Ended = append(b.fx.Ended, r.Run)
 }
@@ -168,7 +180,7 @@ const sweepWindow = 2000
 
 // sweep cancels open tasks of an ended run, a window at a time.
 func (b *Batch) sweep(r *runState) {
-	seqs := b.openSeqs(r)
+	seqs := b.firstOpen(r, sweepWindow+1)
 	r.sweeping = len(seqs) > sweepWindow
 	for _, seq := range seqs[:min(len(seqs), sweepWindow)] {
 		s := b.task(r, seq)
@@ -184,13 +196,25 @@ func (b *Batch) sweep(r *runState) {
 	r.hotDirty = true
 }
 
-// endTask makes an attempt final and frees what it held. The caller settles it.
+// endTask makes an attempt final and frees what it held; a child run that is still open is
+// ended too. The caller settles the attempt.
 func (b *Batch) endTask(
+	r *runState, s *taskState, st tutti.TaskStatus, output value.Raw, reason string,
+) {
+	open := s.Status.Open() && s.Kind == tutti.Child && !s.ChildRun.IsZero()
+	b.closeTask(r, s, st, output, reason)
+	if open && st != tutti.Completed {
+		why := "Parent workflow has been terminated with reason: " + r.Reason
+		b.send(message{kind: msgTerminate, run: s.ChildRun, from: r.ID, seq: s.Seq, text: why})
+	}
+}
+
+func (b *Batch) closeTask(
 	r *runState, s *taskState, st tutti.TaskStatus, output value.Raw, reason string,
 ) {
 	wasOpen := s.Status.Open()
 	leased := wasOpen && s.Kind == tutti.Work && s.Status == tutti.Running && s.LeaseMs > 0
-	s.dirty, s.Status, s.Reason = true, st, reason
+	s.dirty, s.Status, s.Reason = true, st, clip(reason)
 	s.UpdatedMs = b.now
 	if output != nil {
 		s.out, s.Output = newPayload(output), output
@@ -208,10 +232,6 @@ func (b *Batch) endTask(
 	}
 	b.releasePermit(r, s)
 	s.LeaseMs, s.hold = 0, holdNone
-	if s.Kind == tutti.Child && !s.ChildRun.IsZero() && st != tutti.Completed {
-		why := "Parent workflow has been terminated with reason: " + r.Reason
-		b.send(message{kind: msgTerminate, run: s.ChildRun, from: r.ID, seq: s.Seq, text: why})
-	}
 }
 
 func (b *Batch) revoke(r *runState, s *taskState) {

@@ -132,7 +132,7 @@ func runOne(tb testing.TB, r *runner.Runner, input value.Raw, ended func(*tutti.
 			ended(run)
 		}
 	})
-	r.SubmitAsync(id.Shard(r.Shards()), engine.Start{ID: id, Spec: spec, Source: src},
+	r.SubmitAsync(id.Shard(r.Shards()), engine.Start{ID: id, Spec: spec, Source: src, Fresh: true},
 		func(_ any, err error) {
 			if err != nil {
 				tb.Error(err)

@@ -166,7 +166,7 @@ func (r *Runner) Start(
 	ctx context.Context, spec tutti.RunSpec, src *tutti.Source,
 ) (engine.Started, error) {
 	id := r.PlaceRun(&spec)
-	res, err := r.ForRun(ctx, id, engine.Start{ID: id, Spec: spec, Source: src})
+	res, err := r.ForRun(ctx, id, engine.Start{ID: id, Spec: spec, Source: src, Fresh: true})
 	if err != nil {
 		return engine.Started{}, err
 	}
