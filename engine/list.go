@@ -116,6 +116,27 @@ func (v View) indexedDefinitions(ns string, st tutti.RunStatus) (defs []string, 
 	}
 }
 
+// Namespaces lists the namespaces that have runs, one seek each.
+func (v View) Namespaces() (names []string, err error) {
+	at, end := []byte{tableIndex}, []byte{tableIndex + 1}
+	for {
+		found := ""
+		ok := false
+		err = v.rows.Scan(at, end, false, func(k, _ []byte) bool {
+			parts, _ := splitText(k[1:], 1)
+			if len(parts) == 1 {
+				found, ok = parts[0], true
+			}
+			return false
+		})
+		if err != nil || !ok {
+			return names, err
+		}
+		names = append(names, found)
+		at = prefixEnd(text([]byte{tableIndex}, found))
+	}
+}
+
 func (s *stream) fill(rows Rows) error {
 	if len(s.buf) > 0 || s.done {
 		return nil
