@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"iter"
+	"slices"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/engine"
@@ -88,32 +89,65 @@ type found struct {
 	view engine.View
 }
 
-// eachEntry merges the lists of all shards in order of start time.
-func eachEntry(views []engine.View, q engine.RunQuery, fn func(found) bool) error {
-	return merge(views, q.OldestFirst, func(v engine.View, yield func(engine.IndexEntry) bool) error {
-		return v.ListRuns(q, yield)
-	}, fn)
+// source is an ordered list of entries of one view.
+type source struct {
+	view engine.View
+	list func(yield func(engine.IndexEntry) bool) error
 }
 
-// merge calls fn with the entries of one ordered list for each view, in the order of all.
-func merge(
-	views []engine.View, oldestFirst bool,
-	list func(engine.View, func(engine.IndexEntry) bool) error, fn func(found) bool,
-) error {
+// perView makes a source of every view.
+func perView(
+	views []engine.View, list func(engine.View, func(engine.IndexEntry) bool) error,
+) []source {
+	all := make([]source, len(views))
+	for i, v := range views {
+		all[i] = source{v, func(yield func(engine.IndexEntry) bool) error { return list(v, yield) }}
+	}
+	return all
+}
+
+// eachEntry merges the lists of all shards in order of start time.
+func eachEntry(views []engine.View, q engine.RunQuery, fn func(found) bool) error {
+	return merge(perView(views, func(v engine.View, yield func(engine.IndexEntry) bool) error {
+		return v.ListRuns(q, yield)
+	}), q.OldestFirst, fn)
+}
+
+// eachEntryOfAll is eachEntry over all namespaces; the query's own does not count.
+func eachEntryOfAll(views []engine.View, q engine.RunQuery, fn func(found) bool) error {
+	var all []source
+	for _, v := range views {
+		names, err := v.Namespaces()
+		if err != nil {
+			return err
+		}
+		for _, ns := range names {
+			q.Namespace = ns
+			all = append(all, source{v, func(yield func(engine.IndexEntry) bool) error {
+				return v.ListRuns(q, yield)
+			}})
+		}
+	}
+	return merge(all, q.OldestFirst, fn)
+}
+
+// merge calls fn with the entries of ordered lists, in the order of all, until it returns
+// false.
+func merge(sources []source, oldestFirst bool, fn func(found) bool) error {
 	var failed error
 	type head struct {
 		found
 		next func() (engine.IndexEntry, bool)
 	}
 	var heads []*head
-	for _, v := range views {
+	for _, src := range sources {
 		next, stop := iter.Pull(func(yield func(engine.IndexEntry) bool) {
-			if err := list(v, yield); err != nil && failed == nil {
+			if err := src.list(yield); err != nil && failed == nil {
 				failed = err
 			}
 		})
 		defer stop()
-		h := &head{found: found{view: v}, next: next}
+		h := &head{found: found{view: src.view}, next: next}
 		var ok bool
 		if h.IndexEntry, ok = next(); ok {
 			heads = append(heads, h)
@@ -132,7 +166,7 @@ func merge(
 		}
 		var ok bool
 		if h.IndexEntry, ok = h.next(); !ok {
-			heads = append(heads[:best], heads[best+1:]...)
+			heads = slices.Delete(heads, best, best+1)
 		}
 	}
 	return failed
@@ -247,7 +281,7 @@ func (s *Service) labelled(
 	}
 	limit = listLimit(limit)
 	err = s.readAll(ctx, func(views []engine.View) error {
-		return merge(views, false, list, func(e found) bool {
+		return merge(perView(views, list), false, func(e found) bool {
 			out = append(out, e.IndexEntry)
 			return len(out) < limit
 		})

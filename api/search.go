@@ -21,7 +21,8 @@ type Query struct {
 	Labels        map[string]string
 	Parent        tutti.RunID
 	TopLevel      bool // only runs without a parent
-	// Text selects runs whose input, output or reason holds all of its words.
+	// Text selects runs whose input, output or reason holds all of its words; a word that
+	// ends with an asterisk stands for all that begin so.
 	Text string
 	// Where, when set, selects further. It must not keep or change the run.
 	Where func(*tutti.Run) bool
@@ -40,17 +41,19 @@ type SortKey struct {
 // SortField is what results can be ordered by.
 type SortField uint8
 
-// The fields.
+// The fields. Ordering by one of the first five needs no record of a run.
 const (
 	SortStart SortField = iota
 	SortEnd
-	SortUpdate
 	SortDefinition
 	SortStatus
 	SortID
+	SortUpdate
 	SortCorrelation
 	SortVersion
 	SortPriority
+
+	sortInIndex = SortID
 )
 
 // SearchResult is what a search found.
@@ -58,8 +61,9 @@ type SearchResult struct {
 	Runs []*tutti.Run // with payloads
 	// Total is how many runs the query selects, whatever Offset and Limit are.
 	Total int
-	// Partial says that the search ended at its bound of runs looked at, so that Total is
-	// too low and further results may be missing. Narrow the query.
+	// Partial says that the search ended at its bound (MaxLooked or MaxTotal), so that
+	// Total is too low and, on other pages, the oldest results may be missing. Narrow the
+	// query.
 	Partial bool
 	// Lag is by how much the index of free text was behind; 0 when it was not asked.
 	Lag time.Duration
@@ -88,16 +92,6 @@ type TaskSearchResult struct {
 	Tasks   []FoundTask
 	Total   int
 	Partial bool // as in SearchResult
-}
-
-// TextIndex answers which runs hold words. It may lag behind the runs.
-type TextIndex interface {
-	// Find calls fn for the runs of a namespace that hold all words, newest first, until it
-	// returns false. It returns the start time (Unix ms) from which on the index is
-	// complete: older runs must be looked for elsewhere.
-	Find(namespace string, words []string, fn func(tutti.RunID) bool) (completeFromMs int64)
-	// Lag is by how much the index is behind.
-	Lag() time.Duration
 }
 
 // Search returns the runs that a query selects.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/api/textindex"
 	"github.com/tutti-run/tutti/engine"
 	"github.com/tutti-run/tutti/runner"
 )
@@ -32,8 +33,9 @@ type Options struct {
 	Secrets func(namespace, name string) (string, bool)
 	// Authorizer decides who may do what; nil allows everything to everybody.
 	Authorizer Authorizer
-	// Text answers free-text searches; nil means that they read the rows.
-	Text TextIndex
+	// Text answers free-text searches; nil means that they read the rows. RunTextIndex
+	// feeds it.
+	Text *textindex.Index
 	// Retention applies to ended runs of definitions that state no policy of their own.
 	Retention tutti.RetentionPolicy
 	// Trace returns the W3C trace context of a task, given to workers and services; nil
