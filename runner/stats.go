@@ -1,6 +1,8 @@
 package runner
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -57,25 +59,34 @@ func (r *Runner) Queues() []QueueStats {
 	defer d.mu.Unlock()
 	all := make([]QueueStats, 0, len(d.queues))
 	for _, q := range d.queues {
-		st := QueueStats{
-			Name: q.name, Ready: len(q.ready), More: q.spill, Waiting: len(q.waiting),
-			LastPoll: q.newest, Workers: map[string]int64{},
-		}
-		for _, it := range q.ready {
-			if st.OldestMs == 0 || it.ReadyMs < st.OldestMs {
-				st.OldestMs = it.ReadyMs
-			}
-		}
-		for w, at := range q.seen {
-			st.Workers[w] = at
-		}
-		all = append(all, st)
+		all = append(all, q.stats())
 	}
-	slices.SortFunc(all, func(a, b QueueStats) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(all, func(a, b QueueStats) int { return cmp.Compare(a.Name, b.Name) })
 	return all
+}
+
+// Queue returns the figures of one queue; ok is false when it was not used since the start.
+func (r *Runner) Queue(name string) (st QueueStats, ok bool) {
+	d := r.queues
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q, ok := d.queues[name]
+	if !ok {
+		return QueueStats{Name: name}, false
+	}
+	return q.stats(), true
+}
+
+// stats is called with the dispatcher's mu held.
+func (q *queue) stats() QueueStats {
+	st := QueueStats{
+		Name: q.name, Ready: len(q.ready), More: q.spill || q.loading, Waiting: len(q.waiting),
+		LastPoll: q.newest, Workers: maps.Clone(q.seen),
+	}
+	for _, it := range q.ready {
+		if st.OldestMs == 0 || it.ReadyMs < st.OldestMs {
+			st.OldestMs = it.ReadyMs
+		}
+	}
+	return st
 }
