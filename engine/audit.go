@@ -67,7 +67,7 @@ func (c Repair) apply(b *Batch) (any, error) {
 		return nil, err
 	}
 	r.hotDirty = true
-	r.wasWakes = [2]int64{}
+	r.wasWakes, r.wasIndex = [2]int64{}, nil
 	for _, seq := range b.openSeqs(r) {
 		s := b.task(r, seq)
 		if s == nil {

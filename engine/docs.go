@@ -45,6 +45,12 @@ type PutDocument struct {
 
 func (c PutDocument) apply(b *Batch) (any, error) {
 	d := c.Doc
+	if err := firstError(
+		checkName("the namespace", d.Namespace, MaxName),
+		checkName("the name", d.Name, MaxText), checkPayload("the document", d.Body),
+	); err != nil {
+		return nil, err
+	}
 	key := docKey(d.Namespace, d.Dialect, d.Kind, d.Name, d.Version)
 	raw, ok := b.get(key)
 	switch {
@@ -126,10 +132,41 @@ type Letter struct {
 	AtMs   int64
 }
 
-// maxBox bounds the letters of one box.
-const maxBox = 1_000_000
+const (
+	// MaxBox bounds the letters that wait in one box.
+	MaxBox = 1_000_000
+	// maxMail bounds the boxes that a shard remembers.
+	maxMail = 4096
+)
 
-// PutLetter adds a letter to a box. The shard must be KeyShard(box).
+// box is what a shard knows of a mail box: the number of its newest letter and how many
+// there are.
+type box struct{ last, count uint64 }
+
+func boxKey(name string) []byte { return append(text([]byte{tableMail}, name), 'n') }
+
+func letterKey(name string, number uint64) []byte {
+	return be64(append(text([]byte{tableMail}, name), 'b'), int64(number))
+}
+
+func (b *Batch) box(name string) box {
+	m, ok := b.s.mail[name]
+	if raw, found := b.get(boxKey(name)); !ok && found && len(raw) == 16 {
+		m.last, m.count = binary.BigEndian.Uint64(raw), binary.BigEndian.Uint64(raw[8:])
+	}
+	return m
+}
+
+func (b *Batch) saveBox(name string, m box) {
+	if len(b.s.mail) >= maxMail {
+		clear(b.s.mail)
+	}
+	b.s.mail[name] = m
+	b.set(boxKey(name), be64(be64(nil, int64(m.last)), int64(m.count)))
+}
+
+// PutLetter adds a letter to a box. The shard must be KeyShard(box). The result is the
+// letter's number.
 type PutLetter struct {
 	Box  string
 	ID   string
@@ -137,21 +174,28 @@ type PutLetter struct {
 }
 
 func (c PutLetter) apply(b *Batch) (any, error) {
-	lo := text([]byte{tableMail}, c.Box)
-	n, ok := b.s.mail[c.Box]
-	if !ok {
-		n = b.counter(append(lo, 'n'))
+	err := firstError(checkName("the name of the box", c.Box, MaxText),
+		checkName("the letter's id", c.ID, MaxText), checkPayload("the letter", c.Body))
+	if err != nil {
+		return nil, err
 	}
-	n++
-	b.s.mail[c.Box] = n
-	b.set(append(text([]byte{tableMail}, c.Box), 'n'), be64(nil, int64(n)))
+	m := b.box(c.Box)
+	if m.count >= MaxBox {
+		return nil, &tutti.Error{
+			Kind: tutti.Exhausted, Op: "put letter", Code: "BoxFull",
+			Err:  fmt.Errorf("%d letters wait in box %s, which is the limit", m.count, c.Box),
+			Hint: "see that they are consumed",
+		}
+	}
+	m.last, m.count = m.last+1, m.count+1
+	b.saveBox(c.Box, m)
 	var e enc
 	e.str(1, c.ID)
 	e.bytes(2, c.Body)
 	e.i(3, b.now)
-	b.set(be64(append(text([]byte{tableMail}, c.Box), 'b'), int64(n)), e.b)
+	b.set(letterKey(c.Box, m.last), e.b)
 	b.fx.Letters = append(b.fx.Letters, c.Box)
-	return n, nil
+	return m.last, nil
 }
 
 // DropLetter removes a letter that has been handled.
@@ -161,7 +205,14 @@ type DropLetter struct {
 }
 
 func (c DropLetter) apply(b *Batch) (any, error) {
-	b.del(be64(append(text([]byte{tableMail}, c.Box), 'b'), int64(c.Number)))
+	key := letterKey(c.Box, c.Number)
+	if _, ok := b.get(key); !ok {
+		return nil, nil
+	}
+	b.del(key)
+	m := b.box(c.Box)
+	m.count--
+	b.saveBox(c.Box, m)
 	return nil, nil
 }
 

@@ -39,7 +39,7 @@ func (b *Batch) flushRun(r *runState) {
 		b.fx.Moved = append(b.fx.Moved, r.ID)
 	}
 	b.flushDerived(r)
-	r.headDirty, r.hotDirty, r.isNew = false, false, false
+	r.headDirty, r.hotDirty, r.isNew, r.relabel = false, false, false, false
 	if !r.Status.Open() && !r.sweeping {
 		b.s.forget(r.ID)
 		return
@@ -61,16 +61,19 @@ func (r *runState) trim() {
 		r.spill = nil
 	}
 	if len(r.frames) > 4*tasksKept {
-		root := r.frames[0]
+		root, ok := r.frames[0]
 		clear(r.frames)
-		r.frames[0] = root
+		if ok {
+			r.frames[0] = root
+		}
 	}
 }
 
 func (b *Batch) flushTask(r *runState, t *taskState, put func(tutti.Hash, []byte)) {
 	b.w.Set(taskKey(r.ID, t.Seq), t.encode(put))
 	t.dirty = false
-	if at := t.wakeAt(); at != t.wake || t.fired {
+	waits := r.Status == tutti.RunPaused && t.wake <= b.now // for the run to be resumed
+	if at := t.wakeAt(); at != t.wake || t.fired && !waits {
 		b.moveWake(r.ID, t.Seq, t.wake, at)
 		t.wake = at
 	}
@@ -142,10 +145,10 @@ func (b *Batch) flushDerived(r *runState) {
 	}
 	r.wasWakes, r.fired = wakes, [2]bool{}
 	row := r.indexRow()
-	if bytes.Equal(row, r.wasIndex) && !r.isNew {
+	if bytes.Equal(row, r.wasIndex) && !r.isNew && !r.relabel {
 		return
 	}
-	if r.wasIndex != nil && !r.isNew {
+	if r.wasIndex != nil && !r.isNew && !bytes.Equal(row, r.wasIndex) {
 		b.w.Delete(r.wasIndex)
 	}
 	b.w.Set(row, be64(nil, r.EndMs))

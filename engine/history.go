@@ -115,7 +115,7 @@ func (b *Batch) record(r *runState, ev HistoryEvent) {
 	e.str(5, ev.Worker)
 	e.str(6, ev.Note)
 	e.bytes(7, ev.Detail)
-	if r.events > 0 && r.events%segmentEvents == 0 {
+	if len(r.history) > 0 && r.events%segmentEvents == 0 {
 		b.flushHistory(r)
 	}
 	r.history = protowire.AppendTag(r.history, 1, protowire.BytesType)

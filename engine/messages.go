@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/value"
@@ -21,6 +22,7 @@ const (
 	msgRefused                       // it has not; it is called when there is hope
 	msgCall                          // ask again
 	msgRelease                       // the permit of task seq of from is free
+	msgAdopted                       // run from, met by idempotency key, is the child of task seq
 )
 
 // message goes from shard to shard, at least once, and is applied once.
@@ -107,20 +109,41 @@ func (b *Batch) send(m message) {
 }
 
 func (b *Batch) sendTo(shard int, m message) {
-	if shard == b.s.id {
+	if shard == b.s.id && !b.backlog() {
 		b.local = append(b.local, m)
 		return
 	}
 	b.sendStored(uint16(shard), m)
 }
 
-// sendStored writes a message to the outbox.
-func (b *Batch) sendStored(dst uint16, m message) {
+// backlog reports whether messages of the shard to itself had to be stored and wait: later
+// ones must not overtake them.
+func (b *Batch) backlog() bool {
+	self := uint16(b.s.id)
+	return b.lastSent(self) > b.lastApplied(self)
+}
+
+func (b *Batch) lastSent(dst uint16) uint64 {
 	n, ok := b.s.sent[dst]
 	if !ok {
 		n = b.counter(be16([]byte{tableSent}, dst))
+		b.s.sent[dst] = n
 	}
-	n++
+	return n
+}
+
+func (b *Batch) lastApplied(src uint16) uint64 {
+	n, ok := b.s.applied[src]
+	if !ok {
+		n = b.counter(be16([]byte{tableApplied}, src))
+		b.s.applied[src] = n
+	}
+	return n
+}
+
+// sendStored writes a message to the outbox.
+func (b *Batch) sendStored(dst uint16, m message) {
+	n := b.lastSent(dst) + 1
 	b.s.sent[dst] = n
 	body := m.encode()
 	b.set(be16([]byte{tableSent}, dst), be64(nil, int64(n)))
@@ -145,11 +168,7 @@ type Deliver struct {
 
 func (c Deliver) apply(b *Batch) (any, error) {
 	src := uint16(c.From)
-	last, ok := b.s.applied[src]
-	if !ok {
-		last = b.counter(be16([]byte{tableApplied}, src))
-		b.s.applied[src] = last
-	}
+	last := b.lastApplied(src)
 	if c.Number > last+1 {
 		return nil, tutti.E(tutti.Conflict, "deliver", "MessageGap",
 			"a message came before the one that precedes it")
@@ -188,11 +207,11 @@ func (b *Batch) receive(m message) {
 	case msgChildEnded:
 		b.receiveChildEnded(m)
 	case msgTerminate:
-		if r := b.run(m.run); r != nil {
+		if r := b.run(m.run); r != nil && r.Parent == m.from {
 			b.endRun(r, tutti.RunTerminated, nil, m.text, 0)
 		}
 	case msgRetry:
-		_, _ = Retry{Run: m.run, Deep: true, ByParent: true}.apply(b)
+		b.receiveRetry(m)
 	case msgReopened:
 		b.receiveReopened(m)
 	case msgAsk:
@@ -201,19 +220,23 @@ func (b *Batch) receive(m message) {
 		b.receivePermit(m)
 	case msgRelease:
 		b.receiveRelease(m)
+	case msgAdopted:
+		b.receiveAdopted(m)
 	}
 }
 
 // startChild starts the run of a Child task.
 func (b *Batch) startChild(r *runState, s *taskState, spec *tutti.RunSpec) {
-	s.ChildRun = tutti.ChildRunID(r.ID, s.Seq, b.now)
-	b.startElsewhere(r, s.ChildRun, spec, r.ID, s.Seq)
+	s.ChildRun = b.startElsewhere(r, spec, r.ID, s.Seq)
 	b.note(r, HistoryChildStarted, s.Seq, 0)
 }
 
+// startElsewhere asks the shard of a new run to start it. Its identifier comes from the
+// asking run's random source, which never repeats, also when that run is restarted.
 func (b *Batch) startElsewhere(
-	r *runState, id tutti.RunID, spec *tutti.RunSpec, parent tutti.RunID, seq tutti.Seq,
-) {
+	r *runState, spec *tutti.RunSpec, parent tutti.RunID, seq tutti.Seq,
+) tutti.RunID {
+	id := tutti.NewRunID(b.now, r.nextRandom())
 	s := *spec
 	if s.Namespace == "" {
 		s.Namespace = r.Namespace
@@ -221,7 +244,17 @@ func (b *Batch) startElsewhere(
 	if s.Dialect == "" {
 		s.Dialect = r.Dialect
 	}
+	if s.IdempotencyKey != "" {
+		on := StartKeyShard(s.Namespace, s.Definition, s.IdempotencyKey, b.s.shards)
+		id = id.OnShard(on, b.s.shards)
+	}
 	b.send(message{kind: msgStart, run: id, from: parent, seq: seq, body: encodeSpec(&s)})
+	return id
+}
+
+// StartKeyShard is the shard on which all runs with an idempotency key must be started.
+func StartKeyShard(namespace, definition, key string, shards int) int {
+	return KeyShard(namespace+"\x00"+definition+"\x00"+key, shards)
 }
 
 func (b *Batch) receiveStart(m message) {
@@ -245,29 +278,69 @@ func (b *Batch) receiveStart(m message) {
 		}
 	}
 	if err != nil && !m.from.IsZero() {
-		b.send(message{
-			kind: msgChildEnded, run: m.from, seq: m.seq, from: m.run,
-			status: uint8(tutti.RunFailed), text: err.Error(),
-		})
+		b.refuseChild(m, err.Error())
 	}
 }
 
-// adopt reports to a parent on the run that its idempotency key met.
+// refuseChild tells a parent that the child run it asked for does not do its work.
+func (b *Batch) refuseChild(m message, why string) {
+	b.send(message{
+		kind: msgChildEnded, run: m.from, seq: m.seq, from: m.run,
+		status: uint8(tutti.RunFailed), text: why,
+	})
+}
+
+// reportEnd tells a parent how its child run ended.
+func (b *Batch) reportEnd(r *runState, parent tutti.RunID, seq tutti.Seq) {
+	b.load(r.ID, &r.out)
+	b.send(message{
+		kind: msgChildEnded, run: parent, seq: seq, from: r.ID,
+		status: uint8(r.Status), body: r.out.raw, text: r.Reason,
+	})
+}
+
+// adopt makes the run that an idempotency key met the child that a parent waits for.
 func (b *Batch) adopt(id tutti.RunID, m message) {
 	r := b.run(id)
 	if r == nil || m.from.IsZero() {
 		return
 	}
-	if !r.Status.Open() {
-		b.load(id, &r.out)
-		b.send(message{
-			kind: msgChildEnded, run: m.from, seq: m.seq, from: id,
-			status: uint8(r.Status), body: r.out.raw, text: r.Reason,
-		})
+	if r.Status.Open() && !r.Parent.IsZero() && r.Parent != m.from {
+		b.refuseChild(m, fmt.Sprintf(
+			"run %s has the same idempotency key, and run %s waits for it", id, r.Parent))
 		return
 	}
-	if r.Parent.IsZero() {
-		r.Parent, r.ParentTask, r.headDirty = m.from, m.seq, true
+	b.send(message{kind: msgAdopted, run: m.from, seq: m.seq, from: id, body: m.run[:]})
+	if !r.Status.Open() {
+		b.reportEnd(r, m.from, m.seq)
+		return
+	}
+	r.Parent, r.ParentTask, r.headDirty, r.relabel = m.from, m.seq, true, true
+}
+
+// receiveAdopted notes which run an open attempt waits for.
+func (b *Batch) receiveAdopted(m message) {
+	if r := b.run(m.run); r != nil {
+		s := b.task(r, m.seq)
+		if s != nil && s.Status.Open() && string(s.ChildRun[:]) == string(m.body) {
+			s.ChildRun, s.dirty = m.from, true
+		}
+	}
+}
+
+// receiveRetry goes on with a child run that its parent waits for again, or says why not.
+func (b *Batch) receiveRetry(m message) {
+	r := b.run(m.run)
+	switch {
+	case r == nil:
+		b.refuseChild(m, fmt.Sprintf("run %s was removed and cannot be retried", m.run))
+	case r.Parent != m.from || r.ParentTask != m.seq:
+		b.refuseChild(m, fmt.Sprintf("run %s works for another run now", m.run))
+	default:
+		_, err := Retry{Run: m.run, Deep: true, ByParent: true}.apply(b)
+		if err != nil && !r.Status.Open() {
+			b.reportEnd(r, m.from, m.seq)
+		}
 	}
 }
 
@@ -285,15 +358,14 @@ func (b *Batch) receiveChildEnded(m message) {
 		return
 	}
 	s := b.task(r, m.seq)
-	if s == nil || !s.Status.Open() || s.Kind != tutti.Child {
+	if s == nil || !s.Status.Open() || s.Kind != tutti.Child || s.ChildRun != m.from {
 		return
 	}
-	s.ChildRun = m.from
 	var out value.Raw
 	if len(m.body) > 0 {
 		out = m.body
 	}
-	b.endTask(r, s, childStatus[tutti.RunStatus(m.status)], out, m.text)
+	b.closeTask(r, s, childStatus[tutti.RunStatus(m.status)], out, m.text)
 	b.finished(r, s)
 }
 

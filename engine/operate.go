@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/value"
@@ -72,7 +74,12 @@ func (c Resume) apply(b *Batch) (any, error) {
 		return nil, nil
 	}
 	for _, seq := range b.openSeqs(r) {
-		if s := b.task(r, seq); s != nil && !s.Status.Open() && r.Status == tutti.RunRunning {
+		s := b.task(r, seq)
+		switch {
+		case s == nil || r.Status != tutti.RunRunning:
+		case s.Status.Open():
+			b.wakeTask(r, s)
+		default:
 			b.finished(r, s)
 		}
 	}
@@ -153,7 +160,7 @@ func (b *Batch) checkRetry(r *runState) error {
 	case r.Status == tutti.RunCompleted:
 		return conflict("retry", "NothingToRetry", "There are no retryable tasks! "+
 			"Use restart if you want to attempt entire workflow execution again.")
-	case r.LastSeq == 0:
+	case !r.begun:
 		return conflict("retry", "NoTasks", "Workflow has not started yet")
 	}
 	return nil
@@ -179,6 +186,14 @@ func (c Restart) apply(b *Batch) (any, error) {
 	if r.Status.Open() || r.sweeping {
 		return nil, conflict("restart", "RunOpen",
 			"Workflow: %s is not in terminal state, unable to restart.", r.ID)
+	}
+	if err := checkPayload("the input", c.Input); err != nil {
+		return nil, err
+	}
+	if c.Corr != nil {
+		if err := checkName("the correlation id", *c.Corr, MaxText); err != nil {
+			return nil, err
+		}
 	}
 	if c.Source != nil {
 		hash, prog, err := b.keepSource(c.Source)
@@ -209,7 +224,7 @@ func (b *Batch) reset(r *runState, input value.Raw, corr *string) {
 	r.begun = false
 	b.reopen(r)
 	r.StartMs, r.RetriedMs = b.now, 0
-	r.LastSeq, r.nextFrame, r.posts = 0, 0, nil
+	r.nextFrame, r.posts = 0, nil // attempts are numbered on, so that old leases stay stale
 	if input != nil {
 		r.in, r.Input = newPayload(input), input
 	}
@@ -239,8 +254,10 @@ func (b *Batch) dropParts(r *runState) {
 
 // dropIndex deletes the rows by which a run is found.
 func (b *Batch) dropIndex(r *runState) {
-	b.w.Delete(r.wasIndex)
-	eachLabelRow(r, b.w.Delete)
+	if r.wasIndex != nil {
+		b.w.Delete(r.wasIndex)
+		eachLabelRow(r, b.w.Delete)
+	}
 }
 
 // Rerun repeats a run from one of its attempts on. Later attempts are removed.
@@ -292,9 +309,13 @@ func (c Skip) apply(b *Batch) (any, error) {
 	if !b.loadProgram(r) {
 		return nil, conflict("skip", "RunEnded", "%s", r.Reason)
 	}
-	return nil, r.prog.Resume(&turn{b: b, r: r}, tutti.Event{
-		Kind: tutti.EventSkip, Name: c.Name, Input: c.Input, Output: c.Output,
+	t := &turn{b: b, r: r}
+	err = protect(func() error {
+		return r.prog.Resume(t, tutti.Event{
+			Kind: tutti.EventSkip, Name: c.Name, Input: c.Input, Output: c.Output,
+		})
 	})
+	return nil, firstError(err, t.err)
 }
 
 // Decide asks a run's program to look again. Normally nothing is to be done.
@@ -346,9 +367,15 @@ func (c SetVariables) apply(b *Batch) (any, error) {
 		return nil, conflict("set variables", "RunEnded",
 			"run %s has already ended as %s", r.ID, r.Status)
 	}
+	if len(c.Cell) > maxCellKey {
+		return nil, checkName("the name of the variable", c.Cell, maxCellKey)
+	}
 	val := c.Value
 	if old, ok := b.get(cellKey(r.ID, c.Cell)); ok && c.Merge {
 		val = mergeObjects(old, val)
+	}
+	if err := checkPayload("the variables", val); err != nil {
+		return nil, err
 	}
 	b.set(cellKey(r.ID, c.Cell), val)
 	r.UpdateMs, r.hotDirty = b.now, true
@@ -366,6 +393,12 @@ func (c Remove) apply(b *Batch) (any, error) {
 	if r.Status.Open() || r.sweeping {
 		return nil, conflict("remove", "RunOpen",
 			"Cannot archive workflow: %s with status: %s", r.ID, r.Status)
+	}
+	for _, seq := range slices.Sorted(maps.Keys(r.tasks)) {
+		b.dropDerived(r, r.tasks[seq])
+	}
+	for i, seq := range []tutti.Seq{wakeRunTimeout, wakePosts} {
+		b.moveWake(r.ID, seq, r.wasWakes[i], 0)
 	}
 	b.dropIndex(r)
 	if r.IdempotencyKey != "" {

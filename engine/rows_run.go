@@ -228,6 +228,9 @@ func decodeHot(r *tutti.Run, h *hot, out *payload, b []byte) error {
 	})
 	r.OpenTasks = len(h.inline) + h.spilled
 	r.Output = out.raw
+	if err == nil && r.Status > tutti.RunTerminated {
+		err = errCorrupt
+	}
 	return err
 }
 

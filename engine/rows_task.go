@@ -250,6 +250,12 @@ func decodeTask(seq tutti.Seq, b []byte) (*taskState, error) {
 		}
 	}
 	t.Input, t.Output = t.in.raw, t.out.raw
+	if err == nil && (t.Status > tutti.Skipped || t.Kind > tutti.Local || t.hold > holdAsk) {
+		err = errCorrupt
+	}
+	if err == nil && t.Limit == nil && (t.permit || t.hold >= holdLimit) {
+		err = errCorrupt
+	}
 	return t, err
 }
 

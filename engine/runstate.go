@@ -25,6 +25,7 @@ type runState struct {
 	wasIndex  []byte // key of the stored index row
 	wasWakes  [2]int64
 	fired     [2]bool // the stored wake-up went off in this batch
+	relabel   bool    // the rows by which the run is found have changed
 	removed   bool
 	info      *RunInfo // made when observers are first told of the run
 }
@@ -163,6 +164,22 @@ func (b *Batch) isOpen(r *runState, seq tutti.Seq) bool {
 	}
 	_, ok := b.get(numberedKey(r.ID, partOpen, uint32(seq)))
 	return ok
+}
+
+// firstOpen lists the first n of the run's open set in order, at a cost that depends on n.
+func (b *Batch) firstOpen(r *runState, n int) []tutti.Seq {
+	if r.spill != nil || r.spilled == 0 || r.OpenTasks <= n {
+		seqs := b.openSeqs(r)
+		return seqs[:min(n, len(seqs))]
+	}
+	seqs := slices.Clone(r.inline)
+	lo := runKey(r.ID, partOpen)
+	b.scan(lo, prefixEnd(lo), func(k, _ []byte) bool {
+		seqs = append(seqs, tutti.Seq(binary.BigEndian.Uint32(k[len(k)-4:])))
+		return len(seqs) < n+len(r.inline)
+	})
+	slices.Sort(seqs)
+	return seqs[:min(n, len(seqs))]
 }
 
 // openSeqs lists the run's open set in order.

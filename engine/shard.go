@@ -68,7 +68,7 @@ type Shard struct {
 	limits   map[string]*limitState
 	sent     map[uint16]uint64
 	applied  map[uint16]uint64
-	mail     map[string]uint64
+	mail     map[string]box
 }
 
 // NewShard returns shard id of shards.
@@ -81,7 +81,7 @@ func NewShard(id, shards int, opts Options) *Shard {
 		runs: map[tutti.RunID]*list.Element{}, lru: list.New(),
 		programs: map[tutti.Hash]tutti.Program{}, sources: map[tutti.Hash]bool{},
 		limits: map[string]*limitState{},
-		sent:   map[uint16]uint64{}, applied: map[uint16]uint64{}, mail: map[string]uint64{},
+		sent:   map[uint16]uint64{}, applied: map[uint16]uint64{}, mail: map[string]box{},
 	}
 }
 
@@ -199,6 +199,9 @@ func (b *Batch) keepSource(src *tutti.Source) (tutti.Hash, tutti.Program, error)
 	if !b.s.sources[hash] {
 		if _, ok := b.get(sourceKey(hash)); !ok {
 			b.set(sourceKey(hash), encodeSource(src))
+		}
+		if len(b.s.sources) >= maxPrograms {
+			clear(b.s.sources)
 		}
 		b.s.sources[hash] = true
 	}

@@ -10,8 +10,20 @@ import (
 
 // turn is the only thing a program sees of the engine.
 type turn struct {
-	b *Batch
-	r *runState
+	b     *Batch
+	r     *runState
+	added int   // attempts
+	err   error // the first bound that the program went over
+}
+
+func (t *turn) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+func exhausted(code, format string, args ...any) error {
+	return tutti.E(tutti.Exhausted, "turn", code, fmt.Sprintf(format, args...))
 }
 
 var _ tutti.Turn = (*turn)(nil)
@@ -88,7 +100,15 @@ func (t *turn) CloseFrame(id tutti.FrameID) {
 
 func (t *turn) Cell(key string) ([]byte, bool) { return t.b.get(cellKey(t.r.ID, key)) }
 
+// maxCellKey bounds the names of cells, in bytes.
+const maxCellKey = 512
+
 func (t *turn) SetCell(key string, val []byte) {
+	if len(key) > maxCellKey || len(val) > MaxPayload {
+		t.fail(exhausted("CellTooLarge", "a cell's name may have %d bytes and its value %d",
+			maxCellKey, MaxPayload))
+		return
+	}
 	if val == nil {
 		t.b.del(cellKey(t.r.ID, key))
 		return
@@ -126,6 +146,10 @@ func (t *turn) OpenTasks() iter.Seq[*tutti.Task] {
 
 func (t *turn) AddTask(spec tutti.TaskSpec) *tutti.Task {
 	r, now := t.r, t.b.now
+	if err := t.checkAdd(&spec); err != nil {
+		t.fail(err)
+		return &tutti.Task{Frame: spec.Frame, Name: spec.Name, Status: tutti.CancelledTask}
+	}
 	r.LastSeq++
 	r.hotDirty = true
 	s := &taskState{dirty: true}
@@ -146,6 +170,20 @@ func (t *turn) AddTask(spec tutti.TaskSpec) *tutti.Task {
 	r.tasks[s.Seq] = s
 	t.b.begin(r, s, spec.Child)
 	return &s.Task
+}
+
+// checkAdd says whether the program may add an attempt.
+func (t *turn) checkAdd(spec *tutti.TaskSpec) error {
+	t.added++
+	switch {
+	case t.added > MaxTurnTasks:
+		return exhausted("TooManyTasksAtOnce", "a turn may add at most %d task attempts",
+			MaxTurnTasks)
+	case t.r.LastSeq >= tutti.MaxTasks:
+		return exhausted("TooManyTasks", "a run may have at most %d task attempts",
+			tutti.MaxTasks)
+	}
+	return checkTask(spec)
 }
 
 // begin brings a new attempt into the state its kind asks for.
@@ -172,6 +210,10 @@ func (b *Batch) begin(r *runState, s *taskState, child *tutti.RunSpec) {
 func (t *turn) EndTask(
 	seq tutti.Seq, status tutti.TaskStatus, output value.Raw, reason string,
 ) {
+	if err := checkPayload("the output of a step", output); err != nil {
+		t.fail(err)
+		return
+	}
 	if s := t.b.task(t.r, seq); s != nil {
 		t.b.endTask(t.r, s, status, output, reason)
 		t.b.settle(t.r, s)
@@ -194,6 +236,11 @@ func (t *turn) ReopenTask(seq tutti.Seq) {
 func (t *turn) AmendTask(seq tutti.Seq, input, output value.Raw) {
 	s := t.b.task(t.r, seq)
 	if s == nil {
+		return
+	}
+	if err := firstError(checkPayload("the input of step "+s.Name, input),
+		checkPayload("the output of step "+s.Name, output)); err != nil {
+		t.fail(err)
 		return
 	}
 	s.dirty = true
@@ -236,9 +283,11 @@ func (b *Batch) dropDerived(r *runState, s *taskState) {
 }
 
 func (t *turn) StartRun(spec tutti.RunSpec) tutti.RunID {
-	id := tutti.NewRunID(t.b.now, t.Random())
-	t.b.startElsewhere(t.r, id, &spec, tutti.RunID{}, 0)
-	return id
+	if err := checkSpec(&spec); err != nil {
+		t.fail(err)
+		return tutti.RunID{}
+	}
+	return t.b.startElsewhere(t.r, &spec, tutti.RunID{}, 0)
 }
 
 func (t *turn) RetryChild(seq tutti.Seq) {
@@ -248,12 +297,23 @@ func (t *turn) RetryChild(seq tutti.Seq) {
 }
 
 func (t *turn) Post(frame tutti.FrameID, payload []byte) {
+	if len(t.r.posts) >= MaxPosts || len(payload) > MaxDetail {
+		t.fail(exhausted("TooManyPosts", "a run may have %d posts of %d bytes waiting",
+			MaxPosts, MaxDetail))
+		return
+	}
 	t.r.posts = append(t.r.posts, post{frame: frame, payload: payload})
 	t.r.hotDirty = true
 	t.r.UpdateMs = t.b.now
 }
 
-func (t *turn) Note(kind string, detail value.Raw) { t.b.noteDetail(t.r, kind, detail) }
+func (t *turn) Note(kind string, detail value.Raw) {
+	if len(kind)+len(detail) > MaxDetail {
+		t.fail(exhausted("NoteTooLarge", "a note may have %d bytes", MaxDetail))
+		return
+	}
+	t.b.noteDetail(t.r, kind, detail)
+}
 
 func (t *turn) EndRun(
 	status tutti.RunStatus, output value.Raw, reason string, failed tutti.Seq,
@@ -271,14 +331,14 @@ func (b *Batch) guard(r *runState, fn func(*turn) error) {
 	if b.err != nil || !b.loadProgram(r) {
 		return
 	}
-	err := protect(func() error { return fn(&turn{b: b, r: r}) })
-	if r.LastSeq > tutti.MaxTasks-1 {
-		err = tutti.E(tutti.Exhausted, "run", "TooManyTasks",
-			fmt.Sprintf("a run may have at most %d task attempts", tutti.MaxTasks))
+	t := &turn{b: b, r: r}
+	err := protect(func() error { return fn(t) })
+	if t.err != nil {
+		err = t.err
 	}
 	switch {
 	case err != nil && r.Status.Open():
-		b.noteDetail(r, "program error", value.Marshal(err.Error()))
+		b.noteDetail(r, "program error", value.Marshal(clip(err.Error())))
 		b.endRun(r, tutti.RunFailed, nil, err.Error(), 0)
 	case r.Status == tutti.RunRunning && r.OpenTasks == 0 && len(r.posts) == 0:
 		b.endRun(r, tutti.RunFailed, nil,

@@ -88,7 +88,11 @@ func (b *Batch) wakeTask(r *runState, s *taskState) {
 			continue
 		}
 		s.dirty = true
-		if kind == tutti.TimeoutResponse && s.session {
+		lost := kind == tutti.TimeoutResponse && s.session
+		if r.Status == tutti.RunPaused && !lost {
+			continue // the run hears of it when it is resumed
+		}
+		if lost {
 			s.InDoubt = true
 			b.note(r, HistoryTaskInDoubt, s.Seq, 0)
 			b.revoke(r, s)

@@ -154,8 +154,10 @@ func (c Complete) apply(b *Batch) (any, error) {
 		}
 		return nil, err
 	}
+	if err := b.takeOutput(s, c.Outcome); err != nil {
+		return nil, err
+	}
 	b.appendLogs(r, s, c.Outcome.Logs)
-	b.takeOutput(s, c.Outcome)
 	if c.Outcome.Worker != "" {
 		s.Worker = c.Outcome.Worker
 	}
@@ -193,16 +195,20 @@ func (c Complete) stale(r *runState, s *taskState) error {
 	return nil
 }
 
-func (b *Batch) takeOutput(s *taskState, o Outcome) {
+func (b *Batch) takeOutput(s *taskState, o Outcome) error {
 	if o.Output == nil {
-		return
+		return nil
 	}
 	out := o.Output
 	if o.Merge {
 		out = mergeObjects(s.Output, out)
 	}
+	if err := checkPayload("the output", out); err != nil {
+		return err
+	}
 	s.dirty = true
 	s.out, s.Output = newPayload(out), out
+	return nil
 }
 
 func mergeObjects(old, add value.Raw) value.Raw {
@@ -229,7 +235,7 @@ func mergeObjects(old, add value.Raw) value.Raw {
 func (b *Batch) progress(r *runState, s *taskState, o Outcome) {
 	s.dirty, s.UpdatedMs = true, b.now
 	if o.Reason != "" {
-		s.Reason = o.Reason
+		s.Reason = clip(o.Reason)
 	}
 	r.UpdateMs, r.hotDirty = b.now, true
 	switch {
@@ -287,7 +293,9 @@ func (c ReturnLease) apply(b *Batch) (any, error) {
 		return nil, nil
 	}
 	if c.Undelivered {
-		s.Polls--
+		if s.Polls--; s.Polls == 0 {
+			s.StartedMs = 0
+		}
 		b.refundPermit(r, s)
 	} else {
 		s.InDoubt = true
@@ -317,7 +325,11 @@ func (c Extend) apply(b *Batch) (any, error) {
 		return nil, err
 	}
 	s.dirty, s.UpdatedMs = true, b.now
-	s.LeaseMs = b.leaseEnd(s, sessionLeaseMs)
+	session := int64(0)
+	if s.session {
+		session = sessionLeaseMs
+	}
+	s.LeaseMs = b.leaseEnd(s, session)
 	return nil, nil
 }
 
@@ -330,8 +342,11 @@ func errNoTask(id tutti.RunID, seq tutti.Seq) error {
 		"no task has the id "+id.TaskID(seq))
 }
 
-// logsMax bounds the log lines kept of one attempt.
-const logsMax = 1000
+// The bounds of what is kept of one attempt's log; what is more is dropped or cut.
+const (
+	logsMax    = 1000
+	logLineMax = 16 << 10
+)
 
 func (b *Batch) appendLogs(r *runState, s *taskState, lines [][]byte) {
 	for _, l := range lines {
@@ -343,7 +358,7 @@ func (b *Batch) appendLogs(r *runState, s *taskState, lines [][]byte) {
 		var e enc
 		e.msg(1, func(m *enc) {
 			m.i(1, b.now)
-			m.bytes(2, l)
+			m.bytes(2, l[:min(len(l), logLineMax)])
 		})
 		b.w.Append(numberedKey(r.ID, partLog, uint32(s.Seq)), e.b)
 	}
