@@ -2,6 +2,7 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -190,7 +191,8 @@ func TestSchema(t *testing.T) {
 	}
 	for _, data := range []string{
 		`{"type":5}`, `{"$ref":"file:///etc/passwd"}`, `{"$ref":"http://localhost/x"}`,
-		`{"pattern":"("}`, `{"$schema":"http://localhost/meta"}`,
+		`{"pattern":"("}`, `{"$schema":"http://localhost/meta"}`, `{"$ref":"#"}`,
+		`{"items":{"$dynamicRef":"#x"},"$defs":{"x":{"$dynamicAnchor":"x"}}}`,
 	} {
 		if _, err := compile(data); tutti.KindOf(err) != tutti.Invalid {
 			t.Errorf("%s: got %v", data, err)
@@ -202,6 +204,42 @@ func TestSchema(t *testing.T) {
 	} {
 		if _, err := CompileSchema(d); tutti.KindOf(err) != tutti.Unsupported {
 			t.Errorf("%s: got %v", d.Name, err)
+		}
+	}
+}
+
+func TestSchemaWork(t *testing.T) {
+	twice := `{"$defs":{"s0":{"type":"number"}`
+	for i := 1; i <= 60; i++ {
+		ref := fmt.Sprintf(`{"$ref":"#/$defs/s%d"}`, i-1)
+		twice += fmt.Sprintf(`,"s%d":{"anyOf":[%s,%s]}`, i, ref, ref)
+	}
+	twice += `},"$ref":"#/$defs/s60"}`
+	deep := strings.Repeat("[", 60) + strings.Repeat("]", 60)
+	list := "[" + strings.Repeat(`{"left":{},"right":{"left":{}}},`, 1000) + "1]"
+	tests := []struct {
+		name, schema, doc string
+		bounded           bool
+	}{
+		{"references twice", twice, `"x"`, true},
+		{"elements twice", `{"items":{"$ref":"#"},"contains":{"$ref":"#"}}`, deep, true},
+		{"members twice", `{"additionalProperties":{"$ref":"#"},
+			"patternProperties":{".":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}`,
+			strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60), true},
+		{"tree", `{"items":{"$ref":"#"},"properties":{"left":{"$ref":"#"},
+			"right":{"$ref":"#"}}}`, list, false},
+		{"once", `{"items":{"$ref":"#"}}`, deep, false},
+	}
+	for _, tt := range tests {
+		data := mustParse(t, tt.schema).(*value.Object)
+		s, err := CompileSchema(&SchemaDef{Name: "s", Data: data})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		err = s.Check(mustParse(t, tt.doc))
+		if bounded := err != nil && strings.Contains(err.Error(), "evaluations"); bounded != tt.bounded {
+			t.Errorf("%s: got %v", tt.name, err)
 		}
 	}
 }

@@ -130,8 +130,12 @@ func (l *linter) joins(list []*WorkflowTask, i int, at place) {
 	}
 }
 
-// expressions reports references to steps that do not exist.
+// expressions reports expressions that are no paths, and references to steps that do not exist.
 func (l *linter) expressions(t *Template, where string, at place) {
+	for _, text := range t.Broken() {
+		l.warn(at, "broken-expression", "write a path such as ${task.output.member}",
+			"${%s} in %s is no path; it will be null", text, where)
+	}
 	for _, ref := range t.Refs() {
 		base, _, _ := strings.Cut(ref, "__") // an iteration of a step in a loop
 		if l.refs[ref] > 0 || l.refs[base] > 0 || l.dynamic {

@@ -23,11 +23,12 @@ const schemaURL = "tutti:///schema"
 type Schema struct {
 	name   string
 	schema *jsonschema.Schema
+	plan   *plan
 }
 
 // CompileSchema compiles a linked schema. The error is a *tutti.Error: Unsupported for Avro,
-// Protobuf and schemas kept elsewhere, Invalid for data that is no JSON Schema. Drafts 4 to
-// 2020-12 are known, the last being the default.
+// Protobuf and schemas kept elsewhere, Invalid for data that is no JSON Schema or has a dynamic
+// reference. Drafts 4 to 2020-12 are known, the last being the default.
 func CompileSchema(d *SchemaDef) (*Schema, error) {
 	switch {
 	case d.Type == SchemaAvro || d.Type == SchemaProtobuf:
@@ -46,7 +47,11 @@ func CompileSchema(d *SchemaDef) (*Schema, error) {
 	if err != nil {
 		return nil, badSchema(d, err)
 	}
-	return &Schema{name: d.Name, schema: s}, nil
+	p, err := newPlan(s)
+	if err != nil {
+		return nil, badSchema(d, err)
+	}
+	return &Schema{name: d.Name, schema: s, plan: p}, nil
 }
 
 func unsupportedSchema(d *SchemaDef, what string) error {
@@ -64,9 +69,13 @@ func badSchema(d *SchemaDef, err error) error {
 }
 
 // Check returns an error that names the schema and the first faults of a decoded value, each
-// with its JSON pointer, or nil if there are none.
+// with its JSON pointer, or nil if there are none. It takes a bounded amount of work.
 func (s *Schema) Check(v any) error {
-	err := s.schema.Validate(plain(v))
+	doc := plain(v)
+	if err := s.plan.check(s.schema, doc); err != nil {
+		return fmt.Errorf("schema %s: %w", s.name, err)
+	}
+	err := s.schema.Validate(doc)
 	if err == nil {
 		return nil
 	}

@@ -78,10 +78,11 @@ type MemberScope interface {
 // A Template is a value in which strings may hold expressions, compiled once for any number of
 // resolutions. It is immutable and safe for concurrent use.
 type Template struct {
-	root any // a constant, or one of the node types below
-	refs []string
-	wide bool
-	err  error
+	root   any // a constant, or one of the node types below
+	refs   []string
+	wide   bool
+	broken []string
+	err    error
 }
 
 // The nodes of a template. Whatever is none of them is a constant and is shared with results.
@@ -137,7 +138,7 @@ const (
 // fail: as in the official server, an expression that is no path resolves to null.
 func CompileTemplate(v any) *Template {
 	c := compiler{refs: map[string]bool{}}
-	t := &Template{root: c.compile(v), err: c.err, wide: c.wide}
+	t := &Template{root: c.compile(v), err: c.err, wide: c.wide, broken: c.broken}
 	t.refs = slices.Sorted(maps.Keys(c.refs))
 	return t
 }
@@ -148,6 +149,9 @@ func (t *Template) Refs() []string { return t.refs }
 // Wide reports whether the template may read tasks that Refs does not name, because a path looks
 // at the whole document or is put together at run time.
 func (t *Template) Wide() bool { return t.wide }
+
+// Broken returns the texts within ${…} that are no paths and so resolve to null.
+func (t *Template) Broken() []string { return t.broken }
 
 // Constant reports whether the template holds no expression.
 func (t *Template) Constant() bool { return t.err == nil && !isNode(t.root) }
@@ -180,9 +184,10 @@ func isNode(v any) bool {
 
 // A compiler turns values into nodes and notes what they refer to.
 type compiler struct {
-	refs map[string]bool
-	wide bool
-	err  error
+	refs   map[string]bool
+	wide   bool
+	broken []string
+	err    error
 }
 
 func (c *compiler) compile(v any) any {
@@ -286,6 +291,8 @@ func (c *compiler) reference(s string, depth int) *reference {
 	}
 	t := newTarget(s)
 	switch t.kind {
+	case brokenTarget:
+		c.broken = append(c.broken, s)
 	case documentTarget:
 		c.wide = true
 	case rootTarget, fieldTarget:

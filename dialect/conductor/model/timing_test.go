@@ -177,3 +177,19 @@ func TestPayloadLimits(t *testing.T) {
 		t.Errorf("defaults: %+v", l)
 	}
 }
+
+func FuzzWaitDeadline(f *testing.F) {
+	f.Add("1d 2h 3m 4s", "")
+	f.Add("", "2026-01-02 03:04 GMT+5:30")
+	f.Fuzz(func(t *testing.T, duration, until string) {
+		at, err := WaitDeadline(duration, until, 1_000_000, nil)
+		switch {
+		case err != nil && at != 0:
+			t.Errorf("%q %q: deadline %d with an error", duration, until, at)
+		case err == nil && at < 0:
+			t.Errorf("%q %q: deadline %d", duration, until, at)
+		case err == nil && at == 0 && (!isBlank(duration) || !isBlank(until)):
+			t.Errorf("%q %q: waits for ever", duration, until)
+		}
+	})
+}

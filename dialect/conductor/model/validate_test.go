@@ -301,6 +301,9 @@ func TestLint(t *testing.T) {
 			"loopCondition":"true","loopOver":[{"name":"a","taskReferenceName":"a",
 			"inputParameters":{"x":"${b.output} ${l__1.output} ${a.output}"}}]}`,
 			"a refers to b, which is no task"},
+		{"broken-expression", `{"name":"l","taskReferenceName":"l","type":"DO_WHILE",
+			"loopCondition":"true","loopOver":[{"name":"a","taskReferenceName":"a",
+			"inputParameters":{"x":"${l.output[}"}}]}`, "${l.output[} in a is no path"},
 		{"unreachable", `{"name":"t","taskReferenceName":"t","type":"TERMINATE","inputParameters":
 			{"terminationStatus":"FAILED"}},{"name":"a","taskReferenceName":"a"}`,
 			"task a is never reached"},
