@@ -116,6 +116,9 @@ type Turn interface { //tidy:allow interface: the whole surface a dialect may to
 	Now() int64
 	// Random returns the next number of the run's random source.
 	Random() uint64
+	// Document reads the catalogue as it is now: for steps that only come to be known while
+	// the run goes on. What the run uses of it must be kept with the step (invariant I8).
+	Documents
 	// LastPoll is when a worker last asked for tasks of a queue (Unix ms); 0 = never.
 	LastPoll(queue string) int64
 

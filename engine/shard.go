@@ -46,9 +46,11 @@ type Resolver func(namespace, dialect, name string, version int) (*tutti.Source,
 // Options are what a shard needs from outside. Dialects, Resolve and Matcher are
 // required.
 type Options struct {
-	Dialects  map[string]tutti.Dialect
-	Resolve   Resolver
-	Matcher   Matcher
+	Dialects map[string]tutti.Dialect
+	Resolve  Resolver
+	Matcher  Matcher
+	// Documents shows programs the catalogue of a namespace and dialect; nil = empty.
+	Documents func(namespace, dialect string) tutti.Documents
 	CacheRuns int // runs kept in memory, 4,096 when zero; an idle run costs none
 	// Unobserved leaves out notifications, when nobody looks at them.
 	Unobserved bool

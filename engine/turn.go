@@ -41,6 +41,14 @@ func (t *turn) LastPoll(queue string) int64 {
 	return t.b.s.opts.Matcher.LastPoll(QueueKey(t.r.Namespace, queue))
 }
 
+func (t *turn) Document(kind, name string, version int) (value.Raw, int, bool) {
+	if t.b.s.opts.Documents == nil {
+		return nil, 0, false
+	}
+	docs := t.b.s.opts.Documents(t.r.Namespace, t.r.Dialect)
+	return docs.Document(kind, name, version)
+}
+
 func (t *turn) Frame(id tutti.FrameID) *tutti.Frame {
 	f := t.b.frame(t.r, id)
 	if f == nil || f.closed {

@@ -71,6 +71,7 @@ func (s *shard) open(ctx context.Context) error {
 	s.eng = engine.NewShard(s.id, s.r.opts.Store.Shards(), engine.Options{
 		Dialects: dialects, CacheRuns: s.r.opts.CacheRuns,
 		Resolve: s.r.catalog.resolve, Matcher: s.match,
+		Documents:  s.r.catalog.Documents,
 		Unobserved: s.r.opts.Observe == nil,
 	})
 	s.timers = timerQueue{}

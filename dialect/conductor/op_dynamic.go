@@ -110,11 +110,11 @@ func (x *exec) startDynamic(f *tutti.Frame, state *forkState, s site, n int) err
 	return x.schedule(in)
 }
 
-// withTaskDef embeds the registered task definition, if the engine lets programs read them,
+// withTaskDef embeds the task definition that is registered now,
 // so that the task keeps to it.
 func (x *exec) withTaskDef(def *value.Object) *value.Object {
-	docs, ok := x.t.(tutti.Documents)
-	if _, given := def.Get("taskDefinition"); given || !ok {
+	docs := tutti.Documents(x.t)
+	if _, given := def.Get("taskDefinition"); given {
 		return def
 	}
 	body, _, found := docs.Document(KindTaskDef, textOf(firstOf(def, "name")), 0)

@@ -53,7 +53,7 @@ func diagnose(err error) value.Diagnostics {
 
 // linkInline makes a source of a definition that came into being at run time.
 func (x *exec) linkInline(def *WorkflowDef) (*tutti.Source, error) {
-	docs, _ := x.t.(tutti.Documents)
+	docs := tutti.Documents(x.t)
 	return Dialect{}.LinkInline(docs, def.Encode())
 }
 
