@@ -1,15 +1,20 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
+
+	"github.com/tutti-run/tutti/engine"
+	"github.com/tutti-run/tutti/runner"
 )
 
 // QueueInfo are figures of a queue.
 type QueueInfo struct {
 	Name     string // without its namespace
 	Depth    int    // tasks that wait for a worker
-	AtLeast  bool   // Depth was counted up to MaxDepth; there may be more
+	AtLeast  bool   // there may be more than Depth
 	OldestMs int64  // when the oldest of them became ready; 0 = none waits
 	Waiting  int    // workers that wait
 	LastPoll int64  // when a worker last asked (Unix ms); 0 = not since the server started
@@ -36,13 +41,58 @@ func (s *Service) Queues(ctx context.Context, ns string) ([]QueueInfo, error) {
 	var out []QueueInfo
 	for _, q := range s.run.Queues() {
 		if of, name := splitQueue(q.Name); of == ns {
-			out = append(out, QueueInfo{
-				Name: name, Depth: q.Ready, AtLeast: q.More, OldestMs: q.OldestMs,
-				Waiting: q.Waiting, LastPoll: q.LastPoll,
-			})
+			out = append(out, queueInfo(name, q))
 		}
 	}
 	return out, nil
+}
+
+// Queue returns the figures of one queue, with its depth counted up to MaxDepth.
+func (s *Service) Queue(ctx context.Context, ns, queue string) (QueueInfo, error) {
+	if err := s.authorize(ctx, ReadQueues, ns); err != nil {
+		return QueueInfo{}, err
+	}
+	key := engine.QueueKey(ns, queue)
+	st, _ := s.run.Queue(key)
+	info := queueInfo(queue, st)
+	if !st.More {
+		return info, nil
+	}
+	info.Depth, info.AtLeast = 0, false
+	err := s.readAll(ctx, func(views []engine.View) error {
+		for _, v := range views {
+			err := v.ReadyTasks(key, func(t engine.Ready) bool {
+				info.Depth++
+				if info.OldestMs == 0 || t.ReadyMs < info.OldestMs {
+					info.OldestMs = t.ReadyMs
+				}
+				return info.Depth < MaxDepth
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	info.AtLeast = info.Depth >= MaxDepth
+	return info, err
+}
+
+func queueInfo(name string, st runner.QueueStats) QueueInfo {
+	return QueueInfo{
+		Name: name, Depth: st.Ready, AtLeast: st.More, OldestMs: st.OldestMs,
+		Waiting: st.Waiting, LastPoll: st.LastPoll,
+	}
+}
+
+// Requeue makes the dispatcher look in the store for tasks of a queue. It changes nothing
+// unless the server lost sight of one.
+func (s *Service) Requeue(ctx context.Context, ns, queue string) error {
+	if err := s.authorize(ctx, Administer, ns); err != nil {
+		return err
+	}
+	s.run.Recheck(engine.QueueKey(ns, queue))
+	return nil
 }
 
 // PollData returns who asked for tasks of a queue since the server started, newest first;
@@ -51,16 +101,25 @@ func (s *Service) PollData(ctx context.Context, ns, queue string) ([]PollInfo, e
 	if err := s.authorize(ctx, ReadQueues, ns); err != nil {
 		return nil, err
 	}
+	queues := s.run.Queues()
+	if queue != "" {
+		st, _ := s.run.Queue(engine.QueueKey(ns, queue))
+		queues = []runner.QueueStats{st}
+	}
 	var out []PollInfo
-	for _, q := range s.run.Queues() {
+	for _, q := range queues {
 		of, name := splitQueue(q.Name)
-		if of != ns || queue != "" && name != queue {
+		if of != ns {
 			continue
 		}
 		for w, at := range q.Workers {
 			out = append(out, PollInfo{Queue: name, Worker: w, AtMs: at})
 		}
 	}
+	slices.SortFunc(out, func(a, b PollInfo) int {
+		return cmp.Or(cmp.Compare(b.AtMs, a.AtMs), cmp.Compare(a.Queue, b.Queue),
+			cmp.Compare(a.Worker, b.Worker))
+	})
 	return out, nil
 }
 

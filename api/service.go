@@ -54,6 +54,7 @@ type Service struct {
 	dialects map[string]tutti.Dialect
 	programs programCache
 	audit    auditState
+	seen     namespaces
 	begun    time.Time
 }
 

@@ -54,6 +54,7 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 			return none, err
 		}
 	}
+	s.seen.see(spec.Namespace)
 	return engine.Start{
 		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true, Fresh: true,
 	}, nil

@@ -57,6 +57,12 @@ func (s *Service) Poll(ctx context.Context, req PollRequest) ([]HandOut, error) 
 	out := make([]HandOut, len(got))
 	for i := range got {
 		out[i] = s.handOut(&got[i])
+		if ctx.Err() != nil {
+			s.giveBack(out[i]) // nobody is there to take it
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, cancelled("poll", ctx)
 	}
 	return out, nil
 }

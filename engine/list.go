@@ -116,6 +116,21 @@ func (v View) indexedDefinitions(ns string, st tutti.RunStatus) (defs []string, 
 	}
 }
 
+// Definitions lists the definitions of a namespace that have runs in one of the statuses, in
+// order.
+func (v View) Definitions(ns string, statuses ...tutti.RunStatus) ([]string, error) {
+	var all []string
+	for _, st := range statuses {
+		defs, err := v.indexedDefinitions(ns, st)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, defs...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
 // Namespaces lists the namespaces that have runs, one seek each.
 func (v View) Namespaces() (names []string, err error) {
 	at, end := []byte{tableIndex}, []byte{tableIndex + 1}
