@@ -191,12 +191,9 @@ func (x *exec) childEnded(s site, t *tutti.Task) {
 	text, _ := name.Text()
 	n, _ := version.Int64()
 	reason := fmt.Sprintf("Sub workflow %s.%d/%s.%s failure reason: %s", text, n,
-		t.ChildRun, childStatus(t.Status), t.Reason)
+		t.ChildRun, runStatusFor(t.Status), t.Reason)
 	x.t.EndTask(t.Seq, t.Status, nil, reason)
 }
-
-// childStatus is the status of the run behind a SUB_WORKFLOW task that ended badly.
-func childStatus(s tutti.TaskStatus) tutti.RunStatus { return runStatusFor(s) }
 
 // opStartWorkflow starts a run and does not wait for it.
 func opStartWorkflow(x *exec, s site, a attempt) error {
@@ -232,8 +229,9 @@ func (x *exec) startSpec(req *value.Object) (*tutti.RunSpec, string) {
 		CreatedBy:      textOf(firstOf(req, "createdBy")),
 		Routing:        routingOf(firstOf(req, "taskToDomain")),
 		IdempotencyKey: textOf(firstOf(req, "idempotencyKey")),
-		OnDuplicate:    duplicatePolicy(IdempotencyStrategy(textOf(firstOf(req, "idempotencyStrategy")))),
 	}
+	strategy := textOf(firstOf(req, "idempotencyStrategy"))
+	spec.OnDuplicate = duplicatePolicy(IdempotencyStrategy(strategy))
 	if spec.CorrelationID == "" {
 		spec.CorrelationID = x.run.CorrelationID
 	}

@@ -242,7 +242,8 @@ func (x *exec) planSimple(s site, in *value.Object) (*forkPlan, error) {
 		ref := fmt.Sprintf("%s_%d", prefix, i)
 		o := forkedTask(name, ref, taskType)
 		if workflow != "" {
-			o.Set("subWorkflowParam", subWorkflowOf(workflow, firstOf(in, "forkTaskWorkflowVersion")))
+			version := firstOf(in, "forkTaskWorkflowVersion")
+			o.Set("subWorkflowParam", subWorkflowOf(workflow, version))
 		}
 		if s.node.task.Optional {
 			o.Set("optional", true)

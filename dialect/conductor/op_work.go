@@ -14,8 +14,9 @@ import (
 // "statusCode", "body", "reasonPhrase"}}, or as failed with {"response": text}.
 //
 // QueueEvent: the input is {"sink", "event", "payload"}: the sink as the step names it, the
-// queue that it means (see EventSink), and the body of the message, an object. The message's identifier is the task's. A connector ends the task with the
-// payload plus "event_produced": sink as its output.
+// queue that it means (see EventSink), and the body of the message, an object. The message's
+// identifier is the task's. A connector ends the task with the payload plus "event_produced",
+// the queue, as its output.
 //
 // QueueKafka: the input is that of the KAFKA_PUBLISH task: {"kafka_request": {...}}.
 const (
@@ -129,6 +130,11 @@ func (n *node) as(taskType string) *node {
 
 // queueWork creates a worker's task with the rules of its task definition.
 func (x *exec) queueWork(s site, a attempt, spec tutti.TaskSpec) {
+	if fault := s.node.checkIn.fault(spec.Input, "task input"); fault != "" {
+		spec.Kind, spec.Status, spec.Reason = tutti.Local, tutti.Fatal, fault
+		x.add(s, a, spec)
+		return
+	}
 	def := s.node.taskDef()
 	spec.Kind, spec.Status = tutti.Work, tutti.Queued
 	spec.Queue, spec.Domain = x.queueFor(spec.Type, def)

@@ -36,7 +36,10 @@ type node struct {
 	fallbacks []int32 // EXCLUSIVE_JOIN: nodes to look at when none of slots has ended
 	watchers  []int32 // JOINs and EXCLUSIVE_JOINs that name this node
 	input     *TaskInput
-	extra     *Template // what the type keeps besides inputParameters; may be nil
+	checkIn   checker
+	checkOut  checker
+	notices   map[string][]notice // by state
+	extra     *Template           // what the type keeps besides inputParameters; may be nil
 }
 
 // flattener builds a body.
@@ -127,10 +130,13 @@ func (f *flattener) add(t *WorkflowTask, scope, branch int32) {
 		fallback: endOfBody,
 	}
 	var template *value.Object
-	if t.TaskDefinition != nil {
-		template = t.TaskDefinition.InputTemplate
+	if d := t.TaskDefinition; d != nil {
+		template = d.InputTemplate
+		n.checkIn = newChecker(d.EnforceSchema, d.InputSchema)
+		n.checkOut = newChecker(d.EnforceSchema, d.OutputSchema)
 	}
 	n.input, n.extra = CompileTaskInput(t.InputParameters, template), compileExtra(t)
+	n.notices = compileNotices(t)
 	f.b.nodes = append(f.b.nodes, n)
 	if _, ok := f.b.refs[t.TaskReferenceName]; !ok {
 		f.b.refs[t.TaskReferenceName] = at

@@ -20,9 +20,11 @@ import (
 //	j/<node>/<frame>   frame of the JOIN at a node that also waits for tasks outside its fork
 //	f/<n>              the n-th task whose name is in the list of failed tasks
 //	p/<n>              the n-th failure that a permissive task survived
+//	e                  how the run ends once its notifications are delivered
 //	s/<name>           task that an operator skipped before it was scheduled
 const (
 	variablesCell = "v"
+	endingCell    = "e"
 	itemsPerChunk = 64
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/tutti-run/tutti"
+	"github.com/tutti-run/tutti/dialect/conductor/model"
 	"github.com/tutti-run/tutti/value"
 )
 
@@ -12,8 +13,8 @@ type program struct {
 	def     *WorkflowDef
 	body    *body
 	outputs *Template // outputParameters; nil = none
-	// checkIn and checkOut enforce the schemas of the definition; nil = none.
-	checkIn, checkOut *Schema
+	// checkIn and checkOut enforce the schemas of the definition.
+	checkIn, checkOut checker
 }
 
 var _ tutti.Program = (*program)(nil)
@@ -29,22 +30,47 @@ func (Dialect) Compile(src *tutti.Source) (tutti.Program, value.Diagnostics) {
 	if def.OutputParameters.Len() > 0 {
 		p.outputs = CompileTemplate(def.OutputParameters)
 	}
-	if def.EnforceSchema {
-		if p.checkIn, err = optionalSchema(def.InputSchema); err != nil {
-			return nil, diagnose(err)
-		}
-		if p.checkOut, err = optionalSchema(def.OutputSchema); err != nil {
-			return nil, diagnose(err)
+	p.checkIn = newChecker(def.EnforceSchema, def.InputSchema)
+	p.checkOut = newChecker(def.EnforceSchema, def.OutputSchema)
+	for _, c := range []checker{p.checkIn, p.checkOut} {
+		if c.err != nil {
+			return nil, diagnose(c.err)
 		}
 	}
 	return p, nil
 }
 
-func optionalSchema(d *SchemaDef) (*Schema, error) {
-	if d == nil {
-		return nil, nil
+// checker enforces a schema. The zero value lets everything pass.
+type checker struct {
+	schema *Schema
+	err    error // the schema cannot be used
+}
+
+func newChecker(enforce bool, d *SchemaDef) checker {
+	if !enforce || d == nil {
+		return checker{}
 	}
-	return CompileSchema(d)
+	s, err := CompileSchema(d)
+	return checker{s, err}
+}
+
+// fault says what is wrong with a payload; empty if nothing is.
+func (c checker) fault(payload value.Raw, what string) string {
+	if c.schema == nil && c.err == nil {
+		return ""
+	}
+	return c.faultOf(decoded(payload), what)
+}
+
+func (c checker) faultOf(v any, what string) string {
+	err := c.err
+	if c.schema != nil {
+		err = c.schema.Check(v)
+	}
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %v", what, err)
 }
 
 func diagnose(err error) value.Diagnostics {
@@ -59,27 +85,41 @@ func (x *exec) linkInline(def *WorkflowDef) (*tutti.Source, error) {
 
 // checkInput enforces the input schema when a run starts.
 func (x *exec) checkInput() error {
-	if x.p.checkIn == nil {
-		return nil
-	}
-	if fault := x.p.checkIn.Check(x.workflowInput()); fault != nil {
-		return x.finish(tutti.RunFailed, fmt.Sprintf("workflow input %v", fault), nil)
+	if fault := x.p.checkIn.faultOf(x.workflowInput(), "workflow input"); fault != "" {
+		return x.finish(tutti.RunFailed, fault, nil)
 	}
 	return nil
 }
 
-// checkOutput enforces the output schema of a task's definition: what does not match has
-// failed for good.
-func (x *exec) checkOutput(s site, t *tutti.Task) {
-	def := s.node.task.TaskDefinition
-	if def == nil || !def.EnforceSchema || def.OutputSchema == nil {
+// Defaults fills in what the definition says of all its runs, as far as spec leaves it open:
+// the timeout and the limit on how many are open at a time.
+func (p *program) Defaults(spec *tutti.RunSpec) {
+	if p.def.TimeoutPolicy == TimeOutWorkflow && spec.TimeoutMs == 0 {
+		spec.TimeoutMs = p.def.TimeoutSeconds * 1000
+	}
+	limit := p.def.RateLimitConfig
+	if limit == nil || limit.ConcurrentExecLimit <= 0 || spec.Limit != nil {
 		return
 	}
-	schema, err := CompileSchema(def.OutputSchema)
-	if err == nil {
-		err = schema.Check(decoded(t.Output))
+	workflow := value.NewObject()
+	workflow.Set("input", decoded(spec.Input))
+	workflow.Set("correlationId", nullable(spec.CorrelationID))
+	workflow.Set("workflowType", p.def.Name)
+	key, err := CompileTemplate(limit.RateLimitKey).ResolveDocument(single(rootWorkflow, workflow))
+	if err != nil || textOf(key) == "" {
+		key = p.def.Name
 	}
-	if err != nil {
-		x.t.EndTask(t.Seq, tutti.Fatal, nil, "task output "+err.Error())
+	spec.Limit = &tutti.RunLimit{
+		Key: JavaString(key), Concurrency: limit.ConcurrentExecLimit,
+		Reject: limit.Policy == model.RateLimitReject,
+	}
+}
+
+// ApplyDefaults fills in what a program's definition says of all its runs, as far as spec
+// leaves it open: the timeout, and the limit on how many are open at a time. It is to be
+// called wherever a run starts, child runs included.
+func ApplyDefaults(p tutti.Program, spec *tutti.RunSpec) {
+	if c := programOf(p); c != nil {
+		c.Defaults(spec)
 	}
 }

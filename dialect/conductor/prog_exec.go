@@ -154,9 +154,9 @@ func (x *exec) takeUp(payload []byte) {
 // settle ends the run when nothing is left that could go on.
 func (x *exec) settle() error {
 	switch {
-	case x.root.pending > 0 || x.run.OpenTasks > x.root.scopes:
+	case x.root.pending > 0 || x.run.OpenTasks > x.root.scopes+x.root.notices:
 		return nil
-	case x.run.OpenTasks == 0 && x.root.finished:
+	case x.root.finished && x.root.scopes == 0:
 		return x.complete()
 	}
 	return x.stuck()
@@ -338,13 +338,26 @@ func (x *exec) record(s site, a attempt, spec tutti.TaskSpec) *tutti.Task {
 		e.home = s.home
 	}
 	spec.Ext = e.encode()
+	x.bound(&spec)
 	t := x.t.AddTask(spec)
 	x.setNewest(s, t.Seq)
+	x.announce(s, t, stateScheduled)
 	if t.Kind == tutti.Scope && t.Status.Open() {
 		x.root.scopes++
 		x.saveRoot()
 	}
 	return t
+}
+
+// bound fails a task whose input is larger than payloads may be.
+func (x *exec) bound(spec *tutti.TaskSpec) {
+	id := x.taskID(x.nextSeq())
+	fault := DefaultPayloadLimits.CheckTask(len(spec.Input), id, x.run.ID.String())
+	if fault == nil || spec.Type == TypeFork {
+		return
+	}
+	spec.Kind, spec.Status, spec.Reason = tutti.Local, tutti.Fatal, fault.Error()
+	spec.Input, spec.Child = value.Raw("{}"), nil
 }
 
 // endScope ends an open JOIN or loop and queues what follows.

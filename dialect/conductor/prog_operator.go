@@ -112,6 +112,8 @@ func (x *exec) permittedSet() map[tutti.Seq]bool {
 // apply makes the state of the run fit what is to be repeated, and repeats it.
 func (v *survey) apply() error {
 	x := v.x
+	x.root.notices = 0
+	x.t.SetCell(endingCell, nil)
 	v.recount()
 	for _, id := range v.openFrames() {
 		v.revive(id)
@@ -125,7 +127,7 @@ func (v *survey) apply() error {
 		v.refill(id)
 	}
 	for _, seq := range slices.Sorted(maps.Keys(v.redo)) {
-		if err := v.again1(seq); err != nil || x.over {
+		if err := v.repeatTask(seq); err != nil || x.over {
 			return err
 		}
 	}
@@ -422,8 +424,8 @@ func (v *survey) frameOfLoop(loop tutti.Seq) tutti.FrameID {
 	return v.x.canonical(decodeExt(v.x.t.Task(loop).Ext).frame)
 }
 
-// again1 repeats one task.
-func (v *survey) again1(seq tutti.Seq) error {
+// repeatTask repeats one task.
+func (v *survey) repeatTask(seq tutti.Seq) error {
 	x, r := v.x, v.redo[seq]
 	t := x.t.Task(seq)
 	if r.inPlace {

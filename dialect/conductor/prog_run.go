@@ -39,6 +39,9 @@ func (p *program) Resume(t tutti.Turn, ev tutti.Event) error {
 	if !x.run.Status.Open() {
 		return nil
 	}
+	if _, ending := x.t.Cell(endingCell); ending {
+		return x.whileEnding(ev)
+	}
 	if err := x.handle(ev); err != nil {
 		return err
 	}
@@ -69,8 +72,8 @@ func (x *exec) handle(ev tutti.Event) error {
 
 // ended decides what follows from a task that has reached a final state.
 func (x *exec) ended(t *tutti.Task) error {
-	if decodeExt(t.Ext).hidden {
-		return nil
+	if Hidden(t) {
+		return x.noticeEnded()
 	}
 	s, ok := x.siteOf(t)
 	if !ok {
@@ -80,8 +83,11 @@ func (x *exec) ended(t *tutti.Task) error {
 		x.childEnded(s, t)
 	}
 	if t.Status == tutti.Completed && t.Kind != tutti.Local {
-		x.checkOutput(s, t)
+		if fault := s.node.checkOut.fault(t.Output, "task output"); fault != "" {
+			x.t.EndTask(t.Seq, tutti.Fatal, nil, fault)
+		}
 	}
+	x.announceEnd(s, t)
 	if t.Status.Successful() {
 		if t.Status == tutti.CompletedWithErrors {
 			x.noteProblem(s)
@@ -187,7 +193,8 @@ func (x *exec) tryAgain(s site, t *tutti.Task) (bool, error) {
 		random = x.t.Random()
 	}
 	delay, _ := RetryDelay(def, int(t.Attempt), random)
-	return true, s.node.run(x, s, attempt{of: t, delayMs: delay, detached: decodeExt(t.Ext).detached})
+	again := attempt{of: t, delayMs: delay, detached: decodeExt(t.Ext).detached}
+	return true, s.node.run(x, s, again)
 }
 
 // outOfTime ends the run because a task has used up its time over all attempts.
@@ -260,16 +267,30 @@ func (x *exec) finish(status tutti.RunStatus, reason string, blame *tutti.Task) 
 func (x *exec) end(
 	status tutti.RunStatus, output *value.Object, reason string, blame *tutti.Task,
 ) error {
-	var seq tutti.Seq
+	e := ending{status: status, reason: reason}
 	if blame != nil {
-		seq = blame.Seq
+		e.blame = blame.Seq
 	}
-	if status != tutti.RunCompleted {
-		output = x.startFailureWorkflow(status, output, reason, blame)
+	if status == tutti.RunCompleted {
+		if fault := x.p.checkOut.faultOf(output, "workflow output"); fault != "" {
+			e.status, e.reason = tutti.RunFailed, fault
+		}
+	}
+	e.output = value.Marshal(output)
+	if fault := DefaultPayloadLimits.CheckWorkflow(len(e.output), x.run.ID.String()); fault != nil {
+		e.status, e.reason = tutti.RunFailed, fault.Error()
+		output, e.output = value.NewObject(), value.Raw("{}")
+	}
+	if e.status != tutti.RunCompleted {
+		e.output = value.Marshal(x.startFailureWorkflow(e.status, output, e.reason, blame))
 	}
 	x.over = true
 	x.queue, x.later = nil, nil
-	x.t.EndRun(status, value.Marshal(output), reason, seq)
+	if x.root.notices > 0 {
+		x.endLater(e)
+		return nil
+	}
+	x.t.EndRun(e.status, e.output, e.reason, e.blame)
 	return nil
 }
 
@@ -282,8 +303,10 @@ func (x *exec) output(status tutti.RunStatus, blame *tutti.Task) (*value.Object,
 		}
 		return asObject(v, "output"), nil
 	}
-	if blame == nil {
-		blame = x.t.Task(x.run.LastSeq)
+	for seq := x.run.LastSeq; blame == nil && seq > 0; seq-- {
+		if t := x.t.Task(seq); t != nil && !Hidden(t) {
+			blame = t
+		}
 	}
 	if blame == nil {
 		return value.NewObject(), nil
@@ -329,6 +352,10 @@ func (x *exec) taskTimeout(ev tutti.Event) error {
 	t := x.t.Task(ev.Seq)
 	if t == nil || !t.Status.Open() {
 		return nil
+	}
+	if Hidden(t) {
+		x.t.EndTask(t.Seq, tutti.TimedOut, nil, "not delivered in time")
+		return x.noticeEnded()
 	}
 	s, ok := x.siteOf(t)
 	if !ok {

@@ -216,7 +216,7 @@ func (x *exec) taskField(t *tutti.Task, field string) (any, bool) {
 	case "workerId":
 		return text(t.Worker)
 	case "iteration":
-		return value.Int(int64(x.p.iterationOf(x.t, t))), true
+		return value.Int(int64(Iteration(t))), true
 	}
 	return nil, false
 }

@@ -23,6 +23,7 @@ type rootState struct {
 	failed    int         // entries of the list of failed tasks
 	permitted int         // entries of the list of failures that permissive tasks survived
 	skips     int         // tasks skipped by operators
+	notices   int         // notifications that have not been delivered
 }
 
 // forkState is the state of the frame that the branches of one fork live in.
@@ -86,7 +87,7 @@ func (p *program) EncodeState(dst []byte, state any) []byte {
 	case *rootState:
 		w.b = append(w.b, tagRoot)
 		w.flag(s.finished)
-		w.num(s.scopes, s.pending, int(s.deferred), s.failed, s.permitted, s.skips)
+		w.num(s.scopes, s.pending, int(s.deferred), s.failed, s.permitted, s.skips, s.notices)
 		w.num(len(s.newest))
 		for _, seq := range s.newest {
 			w.num(int(seq))
@@ -117,7 +118,7 @@ func (p *program) DecodeState(b []byte) (any, error) {
 	case tagRoot:
 		s := &rootState{finished: r.flag(), scopes: r.num(), pending: r.num()}
 		s.deferred = uint64(r.num())
-		s.failed, s.permitted, s.skips = r.num(), r.num(), r.num()
+		s.failed, s.permitted, s.skips, s.notices = r.num(), r.num(), r.num(), r.num()
 		if n := r.num(); n <= tableNodes && n > 0 {
 			s.newest = make([]tutti.Seq, n)
 		}

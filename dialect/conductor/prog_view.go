@@ -238,8 +238,6 @@ func findIn(r RunReader, loop tutti.Seq, path []string, name string) *tutti.Task
 	return nil
 }
 
-func (p *program) iterationOf(_ RunReader, t *tutti.Task) int { return Iteration(t) }
-
 func (p *program) taskOutput(r RunReader, t *tutti.Task) value.Raw {
 	switch {
 	case t.Type == TypeJoin && t.Kind == tutti.Scope:
@@ -345,15 +343,16 @@ func (p *program) iterationOutput(r RunReader, loop tutti.Seq, n int) value.Raw 
 			continue
 		}
 		ref := t.Name
-		if body := p.homeOf(r, decodeExt(t.Ext).home); body != nil && int(t.Node) < len(body.nodes) {
-			ref = body.nodes[t.Node].task.TaskReferenceName
+		b := p.homeOf(r, decodeExt(t.Ext).home)
+		if b != nil && int(t.Node) < len(b.nodes) {
+			ref = b.nodes[t.Node].task.TaskReferenceName
 		}
 		out = appendMember(out, ref, p.taskOutput(r, t))
 	}
 	return out
 }
 
-// named bounds how many names an explanation lists.
+// namesListed bounds how many names an explanation lists.
 const namesListed = 10
 
 func (p *program) explain(r RunReader, t *tutti.Task) string {
