@@ -277,8 +277,11 @@ func (b *bodyReader) flag(name string) bool {
 	if v, ok := f.Bool(); ok {
 		return v
 	}
-	if s, ok := f.Text(); ok && (s == "" || strings.EqualFold(s, "true") || strings.EqualFold(s, "false")) {
-		return strings.EqualFold(s, "true")
+	switch s, ok := f.Text(); {
+	case ok && strings.EqualFold(s, "true"):
+		return true
+	case ok && (s == "" || strings.EqualFold(s, "false")):
+		return false
 	}
 	b.fault(name, "true or false", f)
 	return false

@@ -109,7 +109,7 @@ func appendList[T any](dst []byte, list []T, each func(dst []byte, e T) []byte) 
 	return append(dst, ']')
 }
 
-func appendRaw(dst []byte, v value.Raw) []byte { return append(dst, v...) }
+func appendRaw[T ~[]byte](dst []byte, v T) []byte { return append(dst, v...) }
 
 func comma(dst []byte, i int) []byte {
 	if i > 0 {

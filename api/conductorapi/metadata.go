@@ -306,17 +306,26 @@ func (a *API) listWorkflowDefs(c *call) (answer, error) {
 	return jsonOf(appendList(nil, docs, appendDated))
 }
 
-// classifier tells kinds of workflows apart: what metadata.classifier says, else agents, which
-// carry the definition of one, from plain workflows.
+// classifier is classOf for a stored definition.
 func classifier(def value.Raw) string {
-	meta, _ := def.Field("metadata")
-	if v, ok := meta.Field("classifier"); ok {
-		if s, ok := v.Text(); ok && s != "" {
-			return s
-		}
+	raw, _ := def.Field("metadata")
+	decoded, err := raw.Parse()
+	meta, ok := decoded.(*value.Object)
+	if err != nil || !ok {
+		return classOf(nil)
+	}
+	return classOf(meta)
+}
+
+// classOf tells kinds of workflows apart by their metadata: what its classifier says, else
+// agents, which carry the definition of one, from plain workflows.
+func classOf(meta *value.Object) string {
+	v, _ := meta.Get("classifier")
+	if s, ok := v.(string); ok && s != "" {
+		return s
 	}
 	for _, name := range []string{"agentDef", "agent"} {
-		if v, ok := meta.Field(name); ok && !v.IsNull() {
+		if v, _ := meta.Get(name); v != nil {
 			return "agent"
 		}
 	}

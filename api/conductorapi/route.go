@@ -57,7 +57,8 @@ func textOr(s string, e error) (answer, error) {
 func routes() []route {
 	var all []route
 	for _, group := range [][]route{
-		metadataRoutes(), workflowRoutes(), taskRoutes(),
+		metadataRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(), taskRoutes(),
+		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(),
 	} {
 		all = append(all, group...)
 	}
