@@ -36,7 +36,25 @@ type cli struct {
 	Config configPath   `placeholder:"FILE" help:"YAML file with values for flags, by flag name or by command and flag name."`
 	Output outputFormat `short:"o" enum:"table,json" default:"table" help:"How results are printed: table or json."`
 
-	Serve   serveCmd   `cmd:"" help:"Run the server."`
+	Serve serveCmd `cmd:"" help:"Run the server."`
+	Up    upCmd    `cmd:"" help:"Apply definitions, and run a server when none is there."`
+
+	Apply    applyCmd    `cmd:"" help:"Check and store definitions."`
+	Validate validateCmd `cmd:"" help:"Check definitions without a server."`
+
+	Run       runCmd       `cmd:"" help:"Start a run."`
+	List      listCmd      `cmd:"" help:"List runs or definitions."`
+	Get       getCmd       `cmd:"" help:"Show a run."`
+	Explain   explainCmd   `cmd:"" help:"Say what a run waits for."`
+	History   historyCmd   `cmd:"" help:"Show the events of a run."`
+	Signal    signalCmd    `cmd:"" help:"Complete a step that waits for a signal."`
+	Pause     pauseCmd     `cmd:"" help:"Keep a run from taking further steps."`
+	Resume    resumeCmd    `cmd:"" help:"Let a paused run go on."`
+	Retry     retryCmd     `cmd:"" help:"Go on with a failed run from what failed."`
+	Restart   restartCmd   `cmd:"" help:"Begin an ended run again."`
+	Terminate terminateCmd `cmd:"" help:"End a run at once."`
+
+	Eval    evalCmd    `cmd:"" help:"Evaluate an expression."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

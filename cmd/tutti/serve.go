@@ -15,9 +15,9 @@ import (
 // serveCmd are the flags of the server. The zero value of most means the default of what
 // they set.
 type serveCmd struct {
-	Listen     string `default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of all HTTP APIs."`
-	GRPCListen string `name:"grpc-listen" default:"127.0.0.1:8090" placeholder:"ADDR" help:"Address of all gRPC APIs."`
-	Data       string `default:"./tutti-data" placeholder:"DIR" help:"Folder that holds everything the server knows."`
+	Listen     string `default:"127.0.0.1:8080" help:"Address of all HTTP APIs."`
+	GRPCListen string `name:"grpc-listen" default:"127.0.0.1:8090" help:"Address of all gRPC APIs."`
+	Data       string `default:"./tutti-data" help:"Folder that holds everything the server knows."`
 	Store      string `placeholder:"URL" help:"Database to use in place of a folder, such as postgres://host/name."`
 	Shards     int    `default:"0" help:"Number of shards of a new data folder; 0 means 4."`
 	Insecure   bool   `help:"Serve beyond this machine although there is no authentication."`
@@ -45,6 +45,11 @@ type serveCmd struct {
 
 // Run serves until the session's context is done and has drained then.
 func (c *serveCmd) Run(s *session) error {
+	return c.serve(s, func(*server) error { return nil })
+}
+
+// serve is Run with something to do once the server serves.
+func (c *serveCmd) serve(s *session, ready func(*server) error) error {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -59,6 +64,10 @@ func (c *serveCmd) Run(s *session) error {
 		return err
 	}
 	s.printf("tutti ready http=%s grpc=%s\n", srv.httpAddr(), srv.grpcAddr())
+	if err := ready(srv); err != nil {
+		srv.stop()
+		return err
+	}
 	return srv.wait(s.ctx)
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/tutti-run/tutti/engine"
 	"github.com/tutti-run/tutti/runner"
 	"github.com/tutti-run/tutti/store"
+	"github.com/tutti-run/tutti/store/memstore"
 	"github.com/tutti-run/tutti/store/pebblestore"
 )
 
@@ -36,6 +37,13 @@ type serverOptions struct {
 	serveCmd
 	secrets secrets
 	log     *slog.Logger
+	memory  bool // keep the data in memory; for servers that store nothing
+}
+
+// dataSpace is what the server needs of a store.
+type dataSpace interface {
+	store.Store
+	Healthy() error
 }
 
 // server is a running server: everything from the store up to the listeners.
@@ -44,7 +52,7 @@ type server struct {
 	log        *slog.Logger
 	httpL      net.Listener
 	grpcL      net.Listener
-	data       *pebblestore.Store
+	data       dataSpace
 	run        *runner.Runner
 	svc        *api.Service
 	connectors atomic.Pointer[connectors]
@@ -122,10 +130,7 @@ func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 
 // openData opens the folder, the runner over it and the service over that.
 func (s *server) openData(ctx context.Context) (err error) {
-	s.data, err = pebblestore.Open(s.opts.Data, pebblestore.Options{
-		Shards: s.opts.Shards, Logger: s.log,
-	})
-	if err != nil {
+	if s.data, err = s.openStore(); err != nil {
 		return dataError(s.opts.Data, err)
 	}
 	s.onClose(func() {
@@ -149,6 +154,27 @@ func (s *server) openData(ctx context.Context) (err error) {
 		},
 	})
 	return nil
+}
+
+func (s *server) openStore() (dataSpace, error) {
+	if s.opts.memory {
+		return memstore.Open(memstore.Options{Shards: 1})
+	}
+	return pebblestore.Open(s.opts.Data, pebblestore.Options{
+		Shards: s.opts.Shards, Logger: s.log,
+	})
+}
+
+// scratchServer is a server in memory that nobody can reach, to check definitions with.
+func scratchServer(ctx context.Context, log *slog.Logger) (*server, error) {
+	s := &server{
+		opts: serverOptions{memory: true}, log: log, appliers: api.Appliers{},
+	}
+	if err := s.openData(ctx); err != nil {
+		return nil, err
+	}
+	s.openAppliers()
+	return s, nil
 }
 
 // dataError says what is wrong with a data folder and what to do.
@@ -226,6 +252,7 @@ func (s *server) openProtocols(context.Context) error {
 		Service: s.svc, Logger: s.log, Version: version,
 		SecretNames: s.opts.secrets.names, Secret: s.opts.secrets.get,
 	})
+	s.openAppliers()
 	conductorHandler := capi.Handler()
 	for _, path := range []string{"/api/", "/api-docs", "/health"} {
 		s.mux.Handle(path, conductorHandler)
@@ -236,6 +263,10 @@ func (s *server) openProtocols(context.Context) error {
 	s.grpc = grpcapi.NewServer(s.svc, s.appliers, version)
 	s.grpcHTTP = grpcapi.NewServer(s.svc, s.appliers, version)
 	return nil
+}
+
+// openAppliers joins the dialects that can store definitions from files.
+func (s *server) openAppliers() {
 }
 
 // healthz says that the process is alive.
