@@ -19,6 +19,7 @@ type Catalog struct {
 	docs     map[docID]*versions
 	linked   map[linkID]*tutti.Source // dropped whenever a document changes
 	revision uint64                   // grows with every change
+	changed  []func(kind string)
 }
 
 type docID struct{ namespace, dialect, kind, name string }
@@ -55,7 +56,26 @@ func (c *Catalog) load(view engine.View) error {
 	return err
 }
 
+// OnChange makes fn be called after documents of a kind have changed. It must not block.
+func (c *Catalog) OnChange(fn func(kind string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changed = append(c.changed, fn)
+}
+
 func (c *Catalog) apply(changes []engine.DocChange) {
+	c.change(changes)
+	c.mu.RLock()
+	tell := c.changed
+	c.mu.RUnlock()
+	for _, ch := range changes {
+		for _, fn := range tell {
+			fn(ch.Kind)
+		}
+	}
+}
+
+func (c *Catalog) change(changes []engine.DocChange) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.linked)

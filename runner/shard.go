@@ -325,11 +325,11 @@ func (s *shard) letOut(f *inflight) {
 	for _, h := range fx.Handed {
 		s.r.queues.deliver(h)
 	}
+	if len(fx.Docs) > 0 {
+		s.r.catalog.apply(fx.Docs) // first: whoever is answered must find the change
+	}
 	for _, rep := range f.replies {
 		rep.to.answer(rep.val, rep.err)
-	}
-	if len(fx.Docs) > 0 {
-		s.r.catalog.apply(fx.Docs)
 	}
 	s.r.queues.enqueue(fx.Ready)
 	for _, p := range fx.Freed {
