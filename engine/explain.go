@@ -80,6 +80,9 @@ func (t *taskState) explain(r *tutti.Run) Wait {
 	if at := t.wakeAt(); at != 0 && at != Forever {
 		w.UntilMs = at
 	}
+	if t.Limit != nil {
+		w.Limit = t.Limit.Key
+	}
 	w.Code, w.Text = t.why(r)
 	return w
 }
