@@ -117,6 +117,9 @@ func firstStart(t *tutti.Task) int64 {
 	return t.StartedMs
 }
 
+// callbackAfter is the delay that is still ahead of the task. Once handed out none is: the
+// workers of the Java SDK take what they were handed as what they answer, and a delay left in it
+// would put the task back into its queue.
 func callbackAfter(t *tutti.Task) int64 {
 	switch {
 	case t.Type == model.TypeWait && t.UntilMs == 0:
@@ -125,6 +128,8 @@ func callbackAfter(t *tutti.Task) int64 {
 		return max(t.UntilMs-t.ScheduledMs, 0) / 1000
 	case t.CallbackMs > 0:
 		return t.CallbackMs / 1000
+	case t.Polls > 0:
+		return 0
 	}
 	return t.DelayMs / 1000
 }
