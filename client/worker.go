@@ -231,7 +231,7 @@ func (s *session) pump(ctx context.Context, failed <-chan error) error {
 	beat := time.NewTicker(10 * time.Second)
 	defer beat.Stop()
 	var drained <-chan time.Time
-	stop := ctx.Done()
+	stop, draining := ctx.Done(), false // a context that never ends has no channel
 	for {
 		select {
 		case err := <-failed:
@@ -239,7 +239,7 @@ func (s *session) pump(ctx context.Context, failed <-chan error) error {
 		case <-drained:
 			return nil
 		case <-stop:
-			stop = nil
+			stop, draining = nil, true
 			t := time.NewTimer(s.w.opts.DrainTimeout)
 			defer t.Stop()
 			drained = t.C
@@ -252,7 +252,7 @@ func (s *session) pump(ctx context.Context, failed <-chan error) error {
 				return err
 			}
 		case <-s.flush:
-			if err := s.report(stop != nil); err != nil {
+			if err := s.report(!draining); err != nil {
 				return err
 			}
 		}
