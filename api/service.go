@@ -19,7 +19,8 @@ const DefaultNamespace = "default"
 
 // The bounds of names and payloads, in bytes. Dialects may set narrower ones.
 const (
-	MaxNameBytes    = 512
+	MaxNameBytes    = engine.MaxName
+	MaxTextBytes    = engine.MaxText // correlation ids, queues and mail boxes
 	MaxPayloadBytes = 32 << 20
 )
 
@@ -140,14 +141,18 @@ func (s *Service) submit(
 func checkNamespace(ns string) error { return checkName("namespace", ns) }
 
 // checkName refuses what cannot be part of a key: the empty name, zero bytes, the slash that
-// parts a namespace from a queue, and names over the bound.
+// parts a namespace from a queue, and names over their bound.
 func checkName(what, name string) error {
+	most := MaxNameBytes
+	if what == "correlation id" || what == "queue" || what == "box" {
+		most = MaxTextBytes
+	}
 	problem := ""
 	switch {
 	case name == "":
 		problem = "is empty"
-	case len(name) > MaxNameBytes:
-		problem = fmt.Sprintf("is longer than %d bytes", MaxNameBytes)
+	case len(name) > most:
+		problem = fmt.Sprintf("is longer than %d bytes", most)
 	case strings.ContainsRune(name, 0):
 		problem = "contains a zero byte"
 	case what == "namespace" && strings.Contains(name, "/"):
