@@ -221,7 +221,6 @@ func (b *Batch) await(l *limitState, w waiter) {
 		l.waiters = slices.Insert(l.waiters, at, w)
 		l.waiting[w.holder] = true
 	}
-	b.wakeForRate(l)
 }
 
 // forget takes a holder out of those who wait.
@@ -333,6 +332,7 @@ func (b *Batch) receiveAsk(m message) {
 		reply.kind = msgRefused
 		b.await(l, waiter{holder: h, prio: m.prio})
 	}
+	b.wakeForRate(l)
 	b.send(reply)
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/tutti-run/tutti"
@@ -310,6 +311,9 @@ type Extend struct {
 	Run   tutti.RunID
 	Seq   tutti.Seq
 	Token uint64
+	// LeaseMs is how long the lease lasts from now; 30 s when zero. It does not matter to
+	// leases that last as long as their task says.
+	LeaseMs int64
 }
 
 func (c Extend) apply(b *Batch) (any, error) {
@@ -327,7 +331,7 @@ func (c Extend) apply(b *Batch) (any, error) {
 	s.dirty, s.UpdatedMs = true, b.now
 	session := int64(0)
 	if s.session {
-		session = sessionLeaseMs
+		session = cmp.Or(c.LeaseMs, sessionLeaseMs)
 	}
 	s.LeaseMs = b.leaseEnd(s, session)
 	return nil, nil

@@ -238,7 +238,7 @@ func (h *Harness) fire(tm Timer) {
 // settle delivers all mail, and fires what is due now, until nothing is left to do.
 func (h *Harness) settle() {
 	h.t.Helper()
-	for {
+	for range settleMax {
 		if !h.opts.HoldMail && h.DeliverMail() > 0 {
 			continue
 		}
@@ -248,7 +248,11 @@ func (h *Harness) settle() {
 		}
 		h.fire(tm)
 	}
+	h.t.Fatalf("the shards do not come to rest; timers: %v", h.Timers())
 }
+
+// settleMax bounds what one command may set off.
+const settleMax = 200_000
 
 // DeliverMail delivers the messages that are under way now and returns how many there were.
 func (h *Harness) DeliverMail() (n int) {

@@ -52,6 +52,8 @@ type Harness struct {
 	Letters []string
 	Notes   []engine.Notification
 	Batches int
+	// ReadyEffects counts the tasks that effects told of as waiting for a worker.
+	ReadyEffects int
 }
 
 // Timer is a wake-up of a shard.
@@ -324,6 +326,7 @@ func sameEffects(a, b engine.Effects) bool {
 
 // effects does what a batch asks for once it is durable.
 func (h *Harness) effects(s *shard, fx *engine.Effects) {
+	h.ReadyEffects += len(fx.Ready)
 	for _, r := range fx.Ready {
 		h.addReady(r)
 	}
@@ -373,7 +376,9 @@ func (h *Harness) CrashShard(shard int) {
 	h.check(err)
 	h.timers = slices.DeleteFunc(h.timers, func(tm Timer) bool { return tm.Shard == shard })
 	h.check(v.Wakes(0, engine.Forever, func(tm engine.Timer) bool {
-		h.timers = append(h.timers, Timer{shard, tm})
+		if !h.restsUntilResumed(tm) {
+			h.timers = append(h.timers, Timer{shard, tm})
+		}
 		return true
 	}))
 	for q, list := range h.ready {

@@ -100,3 +100,6 @@ func (h *Harness) Dump(id tutti.RunID) string {
 	}
 	return b.String()
 }
+
+// Shards is the number of shards.
+func (h *Harness) Shards() int { return len(h.shards) }
