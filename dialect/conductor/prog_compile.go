@@ -19,6 +19,8 @@ type program struct {
 
 var _ tutti.Program = (*program)(nil)
 
+var _ tutti.Preparer = (*program)(nil)
+
 // Compile makes a source that Link returned executable. It does not validate: what the
 // official server lets pass until a run gets there, does so here.
 func (Dialect) Compile(src *tutti.Source) (tutti.Program, value.Diagnostics) {
@@ -91,15 +93,15 @@ func (x *exec) checkInput() error {
 	return nil
 }
 
-// Defaults fills in what the definition says of all its runs, as far as spec leaves it open:
+// Prepare fills in what the definition says of all its runs, as far as spec leaves it open:
 // the timeout and the limit on how many are open at a time.
-func (p *program) Defaults(spec *tutti.RunSpec) {
+func (p *program) Prepare(spec *tutti.RunSpec) error {
 	if p.def.TimeoutPolicy == TimeOutWorkflow && spec.TimeoutMs == 0 {
 		spec.TimeoutMs = p.def.TimeoutSeconds * 1000
 	}
 	limit := p.def.RateLimitConfig
 	if limit == nil || limit.ConcurrentExecLimit <= 0 || spec.Limit != nil {
-		return
+		return nil
 	}
 	workflow := value.NewObject()
 	workflow.Set("input", decoded(spec.Input))
@@ -113,13 +115,5 @@ func (p *program) Defaults(spec *tutti.RunSpec) {
 		Key: JavaString(key), Concurrency: limit.ConcurrentExecLimit,
 		Reject: limit.Policy == model.RateLimitReject,
 	}
-}
-
-// ApplyDefaults fills in what a program's definition says of all its runs, as far as spec
-// leaves it open: the timeout, and the limit on how many are open at a time. It is to be
-// called wherever a run starts, child runs included.
-func ApplyDefaults(p tutti.Program, spec *tutti.RunSpec) {
-	if c := programOf(p); c != nil {
-		c.Defaults(spec)
-	}
+	return nil
 }
