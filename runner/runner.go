@@ -27,6 +27,9 @@ type Options struct {
 	// Observe, when set, is called with the transitions of every durable batch. It must be
 	// quick and must not block.
 	Observe func(notes []engine.Notification)
+	// OnBatch, when set, is called with every durable batch: how many commands and rows it
+	// held and how long it took from being formed. It must be quick and must not block.
+	OnBatch func(shard, commands, rows int, took time.Duration)
 	// Seed makes identifiers reproducible in simulation; 0 takes a random one.
 	Seed uint64
 }

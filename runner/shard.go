@@ -313,7 +313,7 @@ func (s *shard) release(pipe <-chan *inflight, failed chan<- error) {
 			continue
 		}
 		s.durable.reach(f.number)
-		s.r.stats.committed(s.id, f)
+		s.committed(f)
 		s.letOut(f)
 		s.box.recycle(f.taken)
 	}

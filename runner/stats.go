@@ -14,11 +14,17 @@ type counters struct {
 	commitNanos             atomic.Uint64
 }
 
-func (c *counters) committed(_ int, f *inflight) {
+// committed counts a durable batch.
+func (s *shard) committed(f *inflight) {
+	took := time.Since(f.began)
+	c := &s.r.stats
 	c.batches.Add(1)
 	c.rows.Add(uint64(f.size))
 	c.commands.Add(uint64(len(f.replies)))
-	c.commitNanos.Add(uint64(time.Since(f.began)))
+	c.commitNanos.Add(uint64(took))
+	if s.r.opts.OnBatch != nil {
+		s.r.opts.OnBatch(s.id, len(f.replies), f.size, took)
+	}
 }
 
 // Stats are figures of a runner since it was opened.
