@@ -380,6 +380,7 @@ func (b *Batch) receiveReopened(m message) {
 	}
 	if !r.Status.Open() {
 		b.reopen(r)
+		b.reviveParent(r, false)
 	}
 	b.resume(r, tutti.Event{Kind: tutti.EventReopened, Seq: s.Seq, Frame: s.Frame})
 }

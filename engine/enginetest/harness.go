@@ -157,7 +157,9 @@ func (h *Harness) StartError(spec tutti.RunSpec) (engine.Started, error) {
 	id := tutti.NewRunID(h.now, h.names*0x9e3779b97f4a7c15)
 	switch {
 	case spec.IdempotencyKey != "":
-		id = id.OnShard(engine.KeyShard(spec.IdempotencyKey, h.opts.Shards), h.opts.Shards)
+		on := engine.StartKeyShard(
+			spec.Namespace, spec.Definition, spec.IdempotencyKey, h.opts.Shards)
+		id = id.OnShard(on, h.opts.Shards)
 	case spec.Limit != nil:
 		on := engine.RunLimitShard(spec.Namespace, spec.Limit.Key, h.opts.Shards)
 		id = id.OnShard(on, h.opts.Shards)
