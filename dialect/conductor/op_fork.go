@@ -317,7 +317,7 @@ func (x *exec) checkJoin(s site, f *tutti.Frame, state *forkState) {
 
 // closeFork drops the frame of a fork when its JOIN and all its branches have ended.
 func (x *exec) closeFork(f *tutti.Frame, state *forkState) {
-	if state.live <= 0 {
+	if state.live <= 0 && state.redo <= 0 {
 		x.t.CloseFrame(f.ID)
 	}
 }

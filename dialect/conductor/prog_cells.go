@@ -23,10 +23,13 @@ import (
 //	e                  how the run ends once its notifications are delivered
 //	s/<name>           task that an operator skipped before it was scheduled
 const (
-	variablesCell = "v"
 	endingCell    = "e"
 	itemsPerChunk = 64
 )
+
+// VariablesCell is the cell that holds a run's variables as a JSON object. A run that has set
+// none has no such cell; see Variables.
+const VariablesCell = "v"
 
 func deferredCell(n uint64) string                { return fmt.Sprintf("w/%d", n) }
 func aliasCell(f tutti.FrameID) string            { return fmt.Sprintf("a/%d", f) }

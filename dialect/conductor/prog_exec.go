@@ -398,29 +398,6 @@ func (x *exec) follow(s site, t *tutti.Task) error {
 	return x.goTo(s, s.node.next)
 }
 
-// repeated counts a task that was repeated for its own sake: what follows it had been done.
-func (x *exec) repeated(s site) error {
-	switch state := s.frame.State.(type) {
-	case *forkState:
-		fork, ok := x.scopeSite(s.frame)
-		if !ok || fork.node.join < 0 {
-			return nil
-		}
-		if j := fork.at(fork.node.join); state.dynamic || j.node.all {
-			state.waits--
-			x.t.SaveFrame(s.frame.ID)
-			x.checkJoin(j, s.frame, state)
-		}
-	case *loopState:
-		state.redo--
-		x.t.SaveFrame(s.frame.ID)
-		if state.redo == 0 {
-			return x.iterated(s.frame, state)
-		}
-	}
-	return nil
-}
-
 // goTo schedules a node, or ends the body that the site is in.
 func (x *exec) goTo(s site, next int32) error {
 	if next >= 0 {

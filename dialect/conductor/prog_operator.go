@@ -83,6 +83,12 @@ func bad(t *tutti.Task) bool {
 	return !t.Retried && !t.Status.Open() && !t.Status.Successful()
 }
 
+// resumes reports whether t is a JOIN or loop that ended badly and runs on in place.
+func (v *survey) resumes(t *tutti.Task) bool {
+	_, again := v.redo[t.Seq]
+	return bad(t) && t.Kind == tutti.Scope && !again
+}
+
 func (v *survey) anyBad() bool { return slices.ContainsFunc(v.tasks, bad) }
 
 // collectBad marks what ended badly to be repeated; deep lets failed child runs go on.
@@ -93,7 +99,7 @@ func (v *survey) collectBad(deep bool) {
 			continue
 		}
 		v.redo[t.Seq] = repeat{
-			detached: permitted[t.Seq],
+			detached: permitted[t.Seq] || decodeExt(t.Ext).detached,
 			inPlace:  deep && t.Kind == tutti.Child && !t.ChildRun.IsZero(),
 		}
 	}
@@ -173,7 +179,7 @@ func (v *survey) openFrames() []tutti.FrameID {
 		}
 	}
 	for _, t := range v.tasks {
-		if bad(t) && t.Kind == tutti.Scope {
+		if v.resumes(t) {
 			add(decodeExt(t.Ext).frame)
 			add(t.Frame)
 		}
@@ -265,7 +271,7 @@ func (v *survey) reopen(t *tutti.Task) {
 func (v *survey) reopenOthers() {
 	for _, t := range v.tasks {
 		id := v.x.canonical(decodeExt(t.Ext).frame)
-		if !bad(t) || t.Kind != tutti.Scope || (id != 0 && v.owner[id] != nil) {
+		if !v.resumes(t) || (id != 0 && v.owner[id] != nil) {
 			continue
 		}
 		if t.Type == TypeJoin && v.x.frame(id) == nil {
@@ -297,6 +303,7 @@ func (v *survey) refillFork(f *tutti.Frame, state *forkState) {
 		return
 	}
 	live, detached := v.liveBranches(f.ID)
+	state.redo = v.detachedWithin(f.ID)
 	state.live = len(live) + state.total - state.started
 	j := &s.body.nodes[s.node.join]
 	if state.dynamic || j.all {
@@ -329,8 +336,20 @@ func (v *survey) unsettled(s site, state *forkState, at int32, live map[int64]bo
 	return true
 }
 
+// detachedWithin counts the tasks inside a frame, at any depth, that are repeated for their
+// own sake. The frame stays open for them.
+func (v *survey) detachedWithin(id tutti.FrameID) int {
+	n := 0
+	for seq, r := range v.redo {
+		if t := v.x.t.Task(seq); r.detached && v.within(t, id) != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // liveBranches returns which branches of a fork have something to repeat that their flow
-// depends on, and how many tasks are repeated for their own sake.
+// depends on, and how many tasks directly in them are repeated for their own sake.
 func (v *survey) liveBranches(id tutti.FrameID) (live map[int64]bool, detached int) {
 	live = map[int64]bool{}
 	for seq, r := range v.redo {
@@ -341,14 +360,14 @@ func (v *survey) liveBranches(id tutti.FrameID) (live map[int64]bool, detached i
 		inner := v.within(t, id)
 		switch {
 		case inner == nil:
-		case r.detached && inner == t:
-			detached++
-		case !r.detached || inner != t:
+		case !r.detached:
 			live[v.branchOf(inner)] = true
+		case inner == t:
+			detached++
 		}
 	}
 	for _, t := range v.tasks {
-		if bad(t) && t.Kind == tutti.Scope {
+		if t.Kind == tutti.Scope && t.Status.Open() {
 			if inner := v.within(t, id); inner != nil {
 				live[v.branchOf(inner)] = true
 			}
@@ -394,7 +413,6 @@ func (v *survey) firstAttempt(seq tutti.Seq) tutti.Seq {
 // refillLoop finds where the current iteration of a loop began.
 func (v *survey) refillLoop(state *loopState) {
 	x := v.x
-	state.redo = 0
 	suffix, _ := state.naming()
 	first := x.run.LastSeq + 1
 	id := v.frameOfLoop(state.loop)
@@ -403,10 +421,8 @@ func (v *survey) refillLoop(state *loopState) {
 			strings.Contains(inner.Name, suffix) {
 			first = min(first, t.Seq)
 		}
-		if r, ok := v.redo[t.Seq]; ok && r.detached && x.canonical(t.Frame) == id {
-			state.redo++
-		}
 	}
+	state.redo, state.idle = v.detachedWithin(id), !v.busy(id)
 	state.first = first - 1
 	x.t.SetCell(iterationCell(state.loop, int(state.iteration)), nil)
 	loop := x.t.Task(state.loop)
@@ -446,6 +462,7 @@ func (v *survey) repeatTask(seq tutti.Seq) error {
 	a := attempt{of: t, input: r.input, detached: r.detached}
 	if r.fresh {
 		a.of = nil
+		v.forgetTask(t)
 		x.t.RemoveTask(seq)
 		if s.head != nil {
 			s.home = x.nextSeq()
@@ -471,21 +488,14 @@ func (x *exec) repost() {
 // settleScopes ends or goes on with the scopes that have nothing left to wait for.
 func (v *survey) settleScopes(frames []tutti.FrameID) error {
 	x := v.x
-	for _, id := range slices.Backward(frames) {
+	for _, id := range frames {
 		f := x.frame(id)
-		if f == nil || x.over {
+		if f == nil {
 			continue
 		}
-		switch state := f.State.(type) {
-		case *forkState:
-			if s, ok := x.scopeSite(f); ok && state.join != 0 {
+		if state, ok := f.State.(*forkState); ok && state.join != 0 {
+			if s, ok := x.scopeSite(f); ok {
 				x.checkJoin(s.at(s.node.join), f, state)
-			}
-		case *loopState:
-			if !v.busy(id) {
-				if err := x.iterated(f, state); err != nil {
-					return err
-				}
 			}
 		}
 	}
@@ -496,13 +506,72 @@ func (v *survey) settleScopes(frames []tutti.FrameID) error {
 			}
 		}
 	}
+	for _, id := range frames {
+		if f := x.frame(id); f != nil && !x.over {
+			if state, ok := f.State.(*loopState); ok && state.idle && state.redo == 0 {
+				if err := x.resumeLoop(f, state); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	return nil
 }
 
-// busy reports whether anything in a frame is under way again.
+// resumeLoop decides about an iteration again whose flow had been done, or drops the frame
+// of a loop that had ended well.
+func (x *exec) resumeLoop(f *tutti.Frame, state *loopState) error {
+	state.idle = false
+	if t := x.t.Task(state.loop); t == nil || !t.Status.Open() {
+		x.t.CloseFrame(f.ID)
+		return nil
+	}
+	return x.iterated(f, state)
+}
+
+// repeated counts a task that was repeated for its own sake: what follows it had been done.
+func (x *exec) repeated(s site) error {
+	for f := s.frame; f != nil && f.ID != 0 && !x.over; {
+		parent := x.frame(f.Parent)
+		switch state := f.State.(type) {
+		case *forkState:
+			x.repeatedInFork(f, state, f == s.frame)
+		case *loopState:
+			state.redo--
+			x.t.SaveFrame(f.ID)
+			if state.idle && state.redo == 0 {
+				if err := x.resumeLoop(f, state); err != nil {
+					return err
+				}
+			}
+		}
+		f = parent
+	}
+	return nil
+}
+
+func (x *exec) repeatedInFork(f *tutti.Frame, state *forkState, direct bool) {
+	s, ok := x.scopeSite(f)
+	if !ok || s.node.join < 0 {
+		return
+	}
+	state.redo--
+	x.t.SaveFrame(f.ID)
+	j := s.at(s.node.join)
+	if direct && (state.dynamic || j.node.all) {
+		state.waits--
+	}
+	if state.join != 0 && !x.joinOpen(state) {
+		x.closeFork(f, state)
+		return
+	}
+	x.checkJoin(j, f, state)
+}
+
+// busy reports whether the flow of anything in a frame is under way again.
 func (v *survey) busy(id tutti.FrameID) bool {
-	for seq := range v.redo {
-		if t := v.x.t.Task(seq); t == nil || v.within(t, id) != nil {
+	for seq, r := range v.redo {
+		if t := v.x.t.Task(seq); !r.detached && (t == nil || v.within(t, id) != nil) {
 			return true
 		}
 	}

@@ -202,10 +202,11 @@ func FuzzRun(f *testing.F) {
 		}
 		docs := fakeDocs{KindWorkflow + "/w": d.Encode()}
 		run := newFakeRun(t, docs, "w", nil)
+		run.weary = true
 		run.start(t)
 		for range 40 {
 			open := slices.Collect(run.OpenTasks())
-			if len(open) == 0 || !run.run.Status.Open() {
+			if len(open) == 0 || !run.run.Status.Open() || !run.weary {
 				break
 			}
 			pick := open[choices%uint64(len(open))]

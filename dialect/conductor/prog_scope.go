@@ -230,7 +230,7 @@ func (x *exec) byName(name string) *tutti.Task {
 func (x *exec) variables() *value.Object {
 	if x.vars == nil {
 		x.vars = x.p.def.Variables
-		if b, ok := x.t.Cell(variablesCell); ok {
+		if b, ok := x.t.Cell(VariablesCell); ok {
 			x.vars = asObject(decoded(b), "variables")
 		}
 	}
@@ -239,5 +239,5 @@ func (x *exec) variables() *value.Object {
 
 func (x *exec) setVariables(o *value.Object) {
 	x.vars = o
-	x.t.SetCell(variablesCell, value.Marshal(o))
+	x.t.SetCell(VariablesCell, value.Marshal(o))
 }

@@ -37,6 +37,7 @@ type forkState struct {
 	live      int       // branches that have not ended
 	waits     int       // what the JOIN still waits for
 	problems  int       // tasks in the branches that ended badly and were survived
+	redo      int       // repeated tasks that the frame is open for though their flow is done
 	suffix    string    // of task names, from the loops around the fork
 	iteration int32
 	dynamic   bool
@@ -53,6 +54,7 @@ type loopState struct {
 	first     tutti.Seq // tasks of the current iteration have larger numbers
 	items     int       // number of items; -1 when the loop has no list
 	redo      int       // repeated tasks that the iteration waits for though its flow is done
+	idle      bool      // the flow of the iteration is done; only redo is waited for
 	suffix    string    // of the names around the loop
 }
 
@@ -96,12 +98,14 @@ func (p *program) EncodeState(dst []byte, state any) []byte {
 		w.b = append(w.b, tagFork)
 		w.flag(s.dynamic)
 		w.num(int(s.home), int(s.node)+1, int(s.fork), int(s.join))
-		w.num(s.total, s.started, max(s.live, 0), max(s.waits, 0), s.problems, int(s.iteration))
+		w.num(s.total, s.started, max(s.live, 0), max(s.waits, 0), s.problems, max(s.redo, 0))
+		w.num(int(s.iteration))
 		w.text(s.suffix)
 	case *loopState:
 		w.b = append(w.b, tagLoop)
 		w.num(int(s.home), int(s.node), int(s.loop), int(s.iteration), int(s.first))
-		w.num(s.items+1, s.redo)
+		w.num(s.items+1, max(s.redo, 0))
+		w.flag(s.idle)
 		w.text(s.suffix)
 	}
 	return w.b
@@ -130,12 +134,12 @@ func (p *program) DecodeState(b []byte) (any, error) {
 		s := &forkState{dynamic: r.flag(), home: r.seq(), node: int32(r.num() - 1)}
 		s.fork, s.join = r.seq(), r.seq()
 		s.total, s.started, s.live, s.waits = r.num(), r.num(), r.num(), r.num()
-		s.problems, s.iteration, s.suffix = r.num(), int32(r.num()), r.text()
+		s.problems, s.redo, s.iteration, s.suffix = r.num(), r.num(), int32(r.num()), r.text()
 		state = s
 	case tagLoop:
 		s := &loopState{home: r.seq(), node: int32(r.num()), loop: r.seq()}
 		s.iteration, s.first, s.items = int32(r.num()), r.seq(), r.num()-1
-		s.redo = r.num()
+		s.redo, s.idle = r.num(), r.flag()
 		s.suffix = r.text()
 		state = s
 	default:

@@ -47,7 +47,7 @@ func TaskOutput(p tutti.Program, r RunReader, t *tutti.Task) value.Raw {
 
 // Variables returns the workflow variables of a run.
 func Variables(p tutti.Program, r RunReader) value.Raw {
-	if b, ok := r.Cell(variablesCell); ok {
+	if b, ok := r.Cell(VariablesCell); ok {
 		return b
 	}
 	if c := programOf(p); c != nil {
