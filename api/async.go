@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"sync"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/engine"
@@ -9,65 +10,90 @@ import (
 
 // StartAsync is Start for callers that have many at once: reply is called once, when the
 // start is durable or refused, from a goroutine of the server, and must not block. When
-// ended is not nil it is called once, likewise, when the run has ended.
+// ended is not nil it is called once, likewise, when the run has ended, unless forget was
+// called before.
 func (s *Service) StartAsync(
 	ctx context.Context, spec tutti.RunSpec, ended func(*tutti.Run),
 	reply func(engine.Started, error),
-) {
+) (forget func()) {
+	end := &endWatch{svc: s, fn: ended}
 	cmd, err := s.prepareStart(ctx, spec)
 	if err != nil {
 		reply(engine.Started{}, err)
-		return
+		return end.forget
 	}
-	stop := func() {}
-	if ended != nil {
-		stop = s.onEnd(cmd.ID, ended)
-	}
+	end.follow(cmd.ID)
 	s.run.SubmitAsync(cmd.ID.Shard(s.run.Shards()), cmd, func(v any, err error) {
 		if err != nil {
-			stop()
+			end.forget()
 			reply(engine.Started{}, err)
 			return
 		}
 		st := v.(engine.Started)
 		reply(st, nil)
-		if st.Existing && ended != nil {
-			stop()
-			s.endOfExisting(st.ID, ended)
+		if st.Existing {
+			end.follow(st.ID)
+			end.lookAt(st.ID)
 		}
 	})
+	return end.forget
 }
 
-// onEnd calls fn once, when a run has ended.
-func (s *Service) onEnd(id tutti.RunID, fn func(*tutti.Run)) (stop func()) {
-	stop = s.run.Watch(id, func(r *tutti.Run) {
-		if r != nil {
-			stop()
-			fn(r)
-		}
-	})
-	return stop
+// endWatch tells once of the end of a run. Without a function to tell it does nothing.
+type endWatch struct {
+	svc *Service
+	fn  func(*tutti.Run)
+
+	mu   sync.Mutex
+	stop func()
+	over bool
 }
 
-// endOfExisting reports the end of a run that an idempotency key met, which may have come
-// before anybody watched.
-func (s *Service) endOfExisting(id tutti.RunID, ended func(*tutti.Run)) {
-	first := make(chan struct{}, 1)
-	first <- struct{}{}
-	once := func(r *tutti.Run) {
-		select {
-		case <-first:
-			ended(r)
-		default:
-		}
+// follow watches a run, and no other any more.
+func (w *endWatch) follow(id tutti.RunID) {
+	if w.fn == nil {
+		return
 	}
-	stop := s.onEnd(id, once)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	if w.stop != nil {
+		w.stop()
+	}
+	w.stop = w.svc.run.Watch(id, func(r *tutti.Run) {
+		if r != nil && w.finish() {
+			w.fn(r)
+		}
+	})
+}
+
+// finish ends the watch and reports whether it was on.
+func (w *endWatch) finish() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	on := !w.over
+	w.over = true
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+	return on
+}
+
+func (w *endWatch) forget() { w.finish() }
+
+// lookAt reports the end of a run that may have come before anybody watched.
+func (w *endWatch) lookAt(id tutti.RunID) {
+	if w.fn == nil {
+		return
+	}
 	go func() {
-		_ = s.run.ReadRun(context.Background(), id, func(v engine.View) error {
+		_ = w.svc.run.ReadRun(context.Background(), id, func(v engine.View) error {
 			r, err := v.Run(id)
-			if err == nil && !r.Status.Open() {
-				stop()
-				once(r)
+			if err == nil && !r.Status.Open() && w.finish() {
+				w.fn(r)
 			}
 			return err
 		})
@@ -91,20 +117,6 @@ func (s *Service) CompleteAsync(ctx context.Context, ns string, c Completion, re
 			IgnoreStale: c.IgnoreStale,
 		},
 	}, func(_ any, err error) { reply(err) })
-}
-
-// ReturnAsync gives a leased task back to its queue without waiting; the task is marked as
-// in doubt, since its holder may have acted.
-func (s *Service) ReturnAsync(
-	ctx context.Context, ns string, run tutti.RunID, seq tutti.Seq, token uint64,
-) {
-	if s.authorize(ctx, PollTasks, ns) != nil {
-		return // the lease runs out by itself
-	}
-	s.run.SubmitAsync(run.Shard(s.run.Shards()), engine.Within{
-		Namespace: ns, Run: run,
-		Command: engine.ReturnLease{Run: run, Seq: seq, Token: token},
-	}, func(any, error) {})
 }
 
 // ExtendAsync is Extend without waiting; reply is called once and must not block.

@@ -50,7 +50,7 @@ func (s *Service) List(ctx context.Context, q ListQuery) (ListPage, error) {
 				return true
 			}
 			if len(page.Entries) == limit {
-				page.Next = cursorOf(page.Entries[limit-1])
+				page.Next = CursorAfter(page.Entries[limit-1])
 				return false
 			}
 			page.Entries = append(page.Entries, e.IndexEntry)
@@ -184,7 +184,9 @@ func precedes(a, b engine.IndexEntry, oldestFirst bool) bool {
 // cursor is the place of an entry in a list. Nil is the beginning.
 type cursor struct{ engine.IndexEntry }
 
-func cursorOf(e engine.IndexEntry) string {
+// CursorAfter returns the cursor of what follows an entry, for callers that end a page
+// early. Only the entry's identifier and start time count.
+func CursorAfter(e engine.IndexEntry) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(e.StartMs))
 	return base64.RawURLEncoding.EncodeToString(append(b, e.ID[:]...))
 }
@@ -220,6 +222,24 @@ func (c *cursor) narrow(q engine.RunQuery) engine.RunQuery {
 
 func (c *cursor) passed(e engine.IndexEntry, oldestFirst bool) bool {
 	return c == nil || precedes(c.IndexEntry, e, oldestFirst)
+}
+
+// PastCursor narrows a query to the runs that follow a cursor in the default order of
+// results, newest first.
+func (q *Query) PastCursor(text string) error {
+	c, err := parseCursor(text)
+	if err != nil || c == nil {
+		return err
+	}
+	if q.ToMs == 0 || q.ToMs > c.StartMs {
+		q.ToMs = c.StartMs + 1
+	}
+	where := q.Where
+	q.Where = func(r *tutti.Run) bool {
+		e := engine.IndexEntry{ID: r.ID, StartMs: r.StartMs}
+		return c.passed(e, false) && (where == nil || where(r))
+	}
+	return nil
 }
 
 // MaxCount is up to where runs are counted.

@@ -84,6 +84,7 @@ type Subscription struct {
 // Subscriber is a subscription that is open. Its methods are safe for concurrent use.
 type Subscriber struct {
 	svc *Service
+	sub Subscription
 	c   *runner.Consumer
 }
 
@@ -105,7 +106,7 @@ func (s *Service) Subscribe(ctx context.Context, sub Subscription) (*Subscriber,
 	}
 	c := s.run.Subscribe(keys, sub.Worker, sub.Lease.Milliseconds(),
 		func(h engine.HandOut) { sub.Deliver(s.handOut(&h)) }, gone)
-	return &Subscriber{svc: s, c: c}, nil
+	return &Subscriber{svc: s, sub: sub, c: c}, nil
 }
 
 // AddCredit makes room for n more tasks.
@@ -114,6 +115,33 @@ func (u *Subscriber) AddCredit(n int) { u.svc.run.AddCredit(u.c, n) }
 // Close ends the subscription. Tasks that are on their way go back to their queues; those
 // delivered keep their leases.
 func (u *Subscriber) Close() { u.svc.run.Unsubscribe(u.c) }
+
+// Extend makes a lease last as long from now as the subscription says. reply is called once,
+// from a goroutine of the server, and must not block.
+func (u *Subscriber) Extend(
+	ctx context.Context, run tutti.RunID, seq tutti.Seq, token uint64, reply func(error),
+) {
+	if err := u.svc.authorize(ctx, CompleteTasks, u.sub.Namespace); err != nil {
+		reply(err)
+		return
+	}
+	u.submit(run, engine.Extend{
+		Run: run, Seq: seq, Token: token, LeaseMs: u.sub.Lease.Milliseconds(),
+	}, reply)
+}
+
+// Return gives a leased task back to its queue without waiting, as Service.Return does.
+func (u *Subscriber) Return(run tutti.RunID, seq tutti.Seq, token uint64, undelivered bool) {
+	u.submit(run, engine.ReturnLease{
+		Run: run, Seq: seq, Token: token, Undelivered: undelivered,
+	}, func(error) {}) // refused: the lease runs out by itself
+}
+
+func (u *Subscriber) submit(run tutti.RunID, cmd engine.Command, reply func(error)) {
+	u.svc.run.SubmitAsync(run.Shard(u.svc.run.Shards()), engine.Within{
+		Namespace: u.sub.Namespace, Run: run, Command: cmd,
+	}, func(_ any, err error) { reply(err) })
+}
 
 // Completion reports on a task attempt.
 type Completion struct {

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
 	"github.com/tutti-run/tutti/api/conductorapi"
@@ -59,9 +57,9 @@ type server struct {
 	appliers   api.Appliers
 	mux        *http.ServeMux
 	http       *http.Server
-	grpc       *grpc.Server // on its own port
-	grpcHTTP   *grpc.Server // on the port of HTTP
-	undo       []func()     // what ends the parts, in order of creation
+	grpc       *grpcapi.Server // on its own port
+	grpcHTTP   *grpcapi.Server // on the port of HTTP
+	undo       []func()        // what ends the parts, in order of creation
 	hurry      context.CancelFunc
 	failed     chan error
 }
@@ -254,19 +252,22 @@ func (s *server) openProtocols(context.Context) error {
 	})
 	s.openAppliers()
 	conductorHandler := capi.Handler()
-	for _, path := range []string{"/api/", "/api-docs", "/health"} {
+	for _, path := range []string{"/api/", "/api-docs", "/v3/api-docs", "/health"} {
 		s.mux.Handle(path, conductorHandler)
 	}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.HandleFunc("GET /{$}", s.landing)
-	s.grpc = grpcapi.NewServer(s.svc, s.appliers, version)
-	s.grpcHTTP = grpcapi.NewServer(s.svc, s.appliers, version)
+	native := grpcapi.Options{
+		Service: s.svc, Appliers: s.appliers, Version: version, Logger: s.log,
+	}
+	s.grpc, s.grpcHTTP = grpcapi.NewServer(native), grpcapi.NewServer(native)
 	return nil
 }
 
 // openAppliers joins the dialects that can store definitions from files.
 func (s *server) openAppliers() {
+	s.appliers[conductor.DialectName] = conductorFiles{s.svc}
 }
 
 // healthz says that the process is alive.
