@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tutti-run/tutti/bench"
 	"github.com/tutti-run/tutti/value"
 )
 
@@ -55,7 +56,10 @@ type cli struct {
 	Terminate terminateCmd `cmd:"" help:"End a run at once."`
 
 	Eval    evalCmd    `cmd:"" help:"Evaluate an expression."`
+	Bench   benchCmd   `cmd:"" help:"Measure a server."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	BenchWorker benchWorkerCmd `cmd:"" hidden:"" help:"Work for the bench."`
 }
 
 // Run executes one command and returns the exit code of the process. It returns early, after
@@ -71,6 +75,7 @@ func (m Main) Run(ctx context.Context, args []string) int {
 		kong.Exit(func(int) { exited = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.ShortUsageOnError(),
+		kong.Vars{"workloads": strings.Join(bench.Workloads, ", ")},
 		kong.PostBuild(nameEnvironment),
 		kong.Resolvers(&settings{lookup: m.lookup}),
 	)

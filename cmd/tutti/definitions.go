@@ -251,9 +251,7 @@ func (c *validateCmd) Run(s *session) error {
 		return err
 	}
 	defer srv.close()
-	return applyAll(s, files, "valid:", func(
-		ctx context.Context, f sourceFile,
-	) (applied, error) {
+	check := func(ctx context.Context, f sourceFile) (applied, error) {
 		got, err := srv.appliers.Apply(ctx, api.DefaultNamespace, c.Dialect, f.name, f.text, false)
 		if err != nil {
 			return applied{}, err
@@ -264,5 +262,9 @@ func (c *validateCmd) Run(s *session) error {
 				definitionRef{ref.Dialect, ref.Name, ref.Version})
 		}
 		return a, nil
-	})
+	}
+	for _, f := range files { // so that they find each other in whatever order they come
+		_, _ = check(s.ctx, f) // an error comes again below
+	}
+	return applyAll(s, files, "valid:", check)
 }

@@ -22,6 +22,7 @@ var level = map[string]int{
 	"api": 5, "api/textindex": 4,
 	"api/conductorapi/query": 4,
 	"api/conductorapi":       6, "api/adminapi": 6, "api/grpcapi": 6,
+	"bench": 6, "examples/orders": 6,
 	"cmd/tutti": 7,
 	"client":    5,
 	"sim":       5,
