@@ -185,8 +185,11 @@ func (t *taskState) encode(put func(tutti.Hash, []byte)) []byte {
 // encodeTimes writes times relative to the attempt's creation, which keeps them short.
 func (t *taskState) encodeTimes(e *enc) {
 	rel := func(ms int64) int64 {
-		if ms == 0 {
+		switch {
+		case ms == 0:
 			return 0
+		case ms < t.ScheduledMs:
+			return ms - t.ScheduledMs
 		}
 		return ms - t.ScheduledMs + 1
 	}
@@ -245,7 +248,10 @@ func decodeTask(seq tutti.Seq, b []byte) (*taskState, error) {
 	for _, ms := range []*int64{
 		&t.ReadyMs, &t.FirstMs, &t.StartedMs, &t.UpdatedMs, &t.EndedMs, &t.LeaseMs,
 	} {
-		if *ms != 0 {
+		switch {
+		case *ms < 0:
+			*ms += t.ScheduledMs
+		case *ms > 0:
 			*ms += t.ScheduledMs - 1
 		}
 	}
