@@ -58,7 +58,8 @@ func routes() []route {
 	var all []route
 	for _, group := range [][]route{
 		metadataRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(), taskRoutes(),
-		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(),
+		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(),
+		scheduleRoutes(),
 	} {
 		all = append(all, group...)
 	}

@@ -123,6 +123,19 @@ func (a *API) start(ctx context.Context, s *startRequest) (tutti.RunID, error) {
 	return started.ID, err
 }
 
+// Start starts the workflow of a StartWorkflowRequest. Without an idempotency key of its own the
+// request gets one, so that a repeated call answers the workflow that the first one started.
+func (a *API) Start(ctx context.Context, request value.Raw, key string) (tutti.RunID, error) {
+	s, err := readStart(request, "startWorkflow.startWorkflowRequest")
+	if err != nil {
+		return tutti.RunID{}, err
+	}
+	if s.idempotencyKey == "" {
+		s.idempotencyKey, s.strategy = key, string(model.IdempotencyReturnExisting)
+	}
+	return a.start(ctx, s)
+}
+
 func (a *API) startWorkflow(c *call) (answer, error) {
 	raw, err := c.json("object")
 	if err != nil {
