@@ -49,15 +49,16 @@ func routingOf(v any) map[string]string {
 
 // opSubWorkflow starts a child run and waits for it.
 func opSubWorkflow(x *exec, s site, a attempt) error {
-	params, err := x.input(s, a)
+	params, err := x.input(s, attempt{input: a.input})
+	if err == nil && a.of != nil {
+		old, _ := a.of.Input.Field("workflowInput")
+		params, err = mergeOver(old, params)
+	}
 	if err != nil {
 		return x.broken(s, err)
 	}
 	if s.node.extra == nil {
 		return x.noDefinition(s)
-	}
-	if a.of != nil {
-		params = asObject(firstOf(params, "workflowInput"), "input")
 	}
 	v, err := x.resolve(s.node.extra, x.nextSeq())
 	if err != nil {
@@ -68,11 +69,9 @@ func opSubWorkflow(x *exec, s site, a attempt) error {
 	if err != nil {
 		return x.finish(tutti.RunFailed, err.Error(), nil)
 	}
-	timeouts := x.timeouts(s, a.of)
-	timeouts.PollMs = 0
 	x.add(s, a, tutti.TaskSpec{
 		Kind: tutti.Child, Status: tutti.Running, Type: TypeSubWorkflow,
-		Input: value.Marshal(in), Child: spec, Timeouts: timeouts,
+		Input: value.Marshal(in), Child: spec, Timeouts: x.timeouts(s, a.of),
 	})
 	return nil
 }

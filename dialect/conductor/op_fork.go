@@ -36,10 +36,11 @@ func (x *exec) recordFork(s site, a attempt, f *tutti.Frame, in value.Raw) {
 	state := f.State.(*forkState)
 	state.live = state.total
 	state.waits = x.awaited(s, state)
-	x.record(s, a, tutti.TaskSpec{
+	t := x.record(s, a, tutti.TaskSpec{
 		Kind: tutti.Local, Status: tutti.Completed, Type: TypeFork, DefName: TypeFork,
 		Input: in, Ext: taskExt{frame: f.ID}.encode(),
 	})
+	x.announceEnd(s, t)
 	x.noteFar(s.at(s.node.join), f)
 	x.tellJoins(s)
 }

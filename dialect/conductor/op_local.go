@@ -223,11 +223,9 @@ func opHuman(x *exec, s site, a attempt) error {
 }
 
 func (x *exec) hold(s site, a attempt, taskType string, in *value.Object, until int64) {
-	timeouts := x.timeouts(s, a.of)
-	timeouts.PollMs = 0
 	x.add(s, a, tutti.TaskSpec{
 		Kind: tutti.Wait, Status: tutti.Running, Type: taskType, UntilMs: until,
-		Input: value.Marshal(in), Timeouts: timeouts,
+		Input: value.Marshal(in), Timeouts: x.timeouts(s, a.of),
 	})
 }
 
@@ -287,6 +285,7 @@ func (x *exec) choose(s site, a attempt, in, out *value.Object, choice string) e
 	}
 	nested := head > s.node.index && head < s.node.end
 	in.Set("case", choice)
+	in.Delete("hasChildren")
 	if nested {
 		in.Set("hasChildren", "true")
 	}
@@ -298,10 +297,7 @@ func (x *exec) choose(s site, a attempt, in, out *value.Object, choice string) e
 		x.add(s, a, spec)
 		return nil
 	}
-	x.record(s, a, spec)
-	if s.head != nil {
-		s.head = nil
-	}
+	x.announceEnd(s, x.record(s, a, spec))
 	x.tellJoins(s)
 	return x.schedule(s.at(head))
 }

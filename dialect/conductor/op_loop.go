@@ -207,7 +207,7 @@ func (x *exec) endLoop(
 	return nil
 }
 
-// cancelWithin cancels what is still open in a frame and those inside it.
+// cancelWithin cancels what is still open in a frame, and closes the frames inside it.
 func (x *exec) cancelWithin(f *tutti.Frame) {
 	var inside []*tutti.Task
 	for t := range x.t.OpenTasks() {
@@ -219,6 +219,11 @@ func (x *exec) cancelWithin(f *tutti.Frame) {
 		if t.Kind == tutti.Scope {
 			x.root.scopes--
 			x.saveRoot()
+		}
+		for _, id := range []tutti.FrameID{x.canonical(t.Frame), decodeExt(t.Ext).frame} {
+			if g := x.frame(id); g != nil && g.ID != 0 && g.ID != f.ID {
+				x.t.CloseFrame(g.ID)
+			}
 		}
 		x.t.EndTask(t.Seq, tutti.CancelledTask, nil, t.Reason)
 	}

@@ -199,6 +199,9 @@ func (x *exec) domain(taskType string) string {
 func (x *exec) limits(s site, a attempt, spec *tutti.TaskSpec) {
 	def := s.node.taskDef()
 	spec.Timeouts = x.timeouts(s, a.of)
+	if def.PollTimeoutSeconds != nil {
+		spec.Timeouts.PollMs = int64(*def.PollTimeoutSeconds) * 1000
+	}
 	spec.DelayMs = a.delayMs
 	if a.of == nil {
 		spec.DelayMs = int64(s.node.task.StartDelay) * 1000
@@ -220,9 +223,6 @@ func (x *exec) limits(s site, a attempt, spec *tutti.TaskSpec) {
 func (x *exec) timeouts(s site, prev *tutti.Task) tutti.Timeouts {
 	def := s.node.taskDef()
 	t := tutti.Timeouts{TaskMs: def.TimeoutSeconds * 1000}
-	if def.PollTimeoutSeconds != nil {
-		t.PollMs = int64(*def.PollTimeoutSeconds) * 1000
-	}
 	if def.TotalTimeoutSeconds > 0 {
 		first := x.t.Now()
 		if prev != nil {
@@ -289,13 +289,10 @@ func opKafka(x *exec, s site, a attempt) error {
 
 // opEvent queues a message for a sink.
 func opEvent(x *exec, s site, a attempt) error {
-	in, err := x.input(s, a)
+	// An earlier attempt's input is the wrapped one, so it is not built upon.
+	in, err := x.input(s, attempt{input: a.input})
 	if err != nil {
 		return x.broken(s, err)
-	}
-	if a.of != nil { // the payload was wrapped by the first attempt
-		x.connect(s, a, TypeEvent, QueueEvent, a.of.Input)
-		return nil
 	}
 	v, err := x.resolve(s.node.extra, x.nextSeq())
 	if err != nil {

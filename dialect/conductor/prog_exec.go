@@ -351,11 +351,11 @@ func (x *exec) record(s site, a attempt, spec tutti.TaskSpec) *tutti.Task {
 
 // bound fails a task whose input is larger than payloads may be.
 func (x *exec) bound(spec *tutti.TaskSpec) {
-	id := x.taskID(x.nextSeq())
-	fault := DefaultPayloadLimits.CheckTask(len(spec.Input), id, x.run.ID.String())
-	if fault == nil || spec.Type == TypeFork {
+	if len(spec.Input) <= DefaultPayloadLimits.TaskHard || spec.Type == TypeFork {
 		return
 	}
+	id := x.taskID(x.nextSeq())
+	fault := DefaultPayloadLimits.CheckTask(len(spec.Input), id, x.run.ID.String())
 	spec.Kind, spec.Status, spec.Reason = tutti.Local, tutti.Fatal, fault.Error()
 	spec.Input, spec.Child = value.Raw("{}"), nil
 }

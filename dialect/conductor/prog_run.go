@@ -389,6 +389,10 @@ func (x *exec) endOpen(t *tutti.Task, status tutti.TaskStatus, reason string) {
 		x.root.scopes--
 		x.saveRoot()
 	}
+	if f := x.frame(decodeExt(t.Ext).frame); t.Type == TypeDoWhile && f != nil && f.ID != 0 {
+		x.cancelWithin(f)
+		x.t.CloseFrame(f.ID)
+	}
 	x.t.EndTask(t.Seq, status, nil, reason)
 }
 

@@ -227,3 +227,23 @@ func FuzzRun(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkThreeSteps(b *testing.B) {
+	docs := fakeDocs{KindWorkflow + "/w": value.Raw(`{"name": "w", "tasks": [
+		{"name": "ta", "taskReferenceName": "a", "inputParameters": {"x": "${workflow.input.x}"}},
+		{"name": "tb", "taskReferenceName": "b", "inputParameters": {"x": "${a.output.v}"}},
+		{"name": "tc", "taskReferenceName": "c", "inputParameters": {"x": "${b.output.v}"}}],
+		"outputParameters": {"v": "${c.output.v}"}}`)}
+	first := newFakeRun(b, docs, "w", value.Raw(`{"x": 1}`))
+	b.ReportAllocs()
+	for b.Loop() {
+		run := *first
+		run.frames = map[tutti.FrameID]*tutti.Frame{0: {}}
+		if err := run.prog.Start(&run); err != nil {
+			b.Fatal(err)
+		}
+		for seq := tutti.Seq(1); seq <= 3; seq++ {
+			run.quietly(b, seq)
+		}
+	}
+}

@@ -33,6 +33,9 @@ func (x *exec) input(s site, a attempt) (*value.Object, error) {
 
 // mergeOver returns the old input of a task with the members of a newer one.
 func mergeOver(old value.Raw, in *value.Object) (*value.Object, error) {
+	if old.IsNull() {
+		return in, nil
+	}
 	v, err := old.Parse()
 	if err != nil {
 		return nil, err

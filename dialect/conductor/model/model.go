@@ -317,8 +317,8 @@ func (t *WorkflowTask) Case(v string) ([]*WorkflowTask, bool) {
 	return nil, false
 }
 
-// StateChangeEvent is a notification for a change of a task's state. It is kept and shown but,
-// as in the open-source server, has no effect.
+// StateChangeEvent is a notification for a change of a task's state: a message for the sink that
+// Type names. Expressions in the payload are resolved when the state changes.
 type StateChangeEvent struct {
 	Type    string
 	Payload *value.Object // may be nil
