@@ -49,6 +49,10 @@ type Source struct {
 	Body    value.Raw
 }
 
+// LabelTrace is the label of a run that holds the W3C trace context that it was started in.
+// Child runs inherit it.
+const LabelTrace = "traceparent"
+
 // RunSpec asks for a new run.
 type RunSpec struct {
 	Namespace     string // empty = that of the run that asks

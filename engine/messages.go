@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"maps"
 	"fmt"
 
 	"github.com/tutti-run/tutti"
@@ -243,6 +244,13 @@ func (b *Batch) startElsewhere(
 	}
 	if s.Dialect == "" {
 		s.Dialect = r.Dialect
+	}
+	if in := r.Labels[tutti.LabelTrace]; in != "" && s.Labels[tutti.LabelTrace] == "" {
+		s.Labels = maps.Clone(s.Labels)
+		if s.Labels == nil {
+			s.Labels = map[string]string{}
+		}
+		s.Labels[tutti.LabelTrace] = in
 	}
 	if s.IdempotencyKey != "" {
 		on := StartKeyShard(s.Namespace, s.Definition, s.IdempotencyKey, b.s.shards)
