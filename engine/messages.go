@@ -2,8 +2,8 @@ package engine
 
 import (
 	"encoding/binary"
-	"maps"
 	"fmt"
+	"maps"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/value"
