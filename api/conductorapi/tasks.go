@@ -1,8 +1,10 @@
 package conductorapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -68,10 +70,17 @@ const shortWait = 100 * time.Millisecond
 func (a *API) pollFor(
 	c *call, taskType, worker, domain string, count int, wait time.Duration,
 ) ([]api.HandOut, error) {
-	return a.svc.Poll(c.ctx(), api.PollRequest{
+	got, err := a.svc.Poll(c.ctx(), api.PollRequest{
 		Namespace: namespace, Queue: conductor.QueueName(taskType, domain, "", ""),
 		Worker: worker, Count: count, Wait: wait,
 	})
+	// A batch comes in the order in which the shards granted its tasks; workers expect the
+	// order of the queue.
+	slices.SortStableFunc(got, func(x, y api.HandOut) int {
+		return cmp.Or(cmp.Compare(y.Run.Priority, x.Run.Priority),
+			cmp.Compare(x.Task.ReadyMs, y.Task.ReadyMs))
+	})
+	return got, err
 }
 
 // pollOne answers one task, or 204.
