@@ -66,6 +66,9 @@ func (g *guard) install() {
 	g.replace(array, "flat", g.flat)
 	g.wrap(array, "concat", g.checkConcat)
 	g.wrap(array, "toLocaleString", g.refuseNested)
+	if g.names.has("get") || g.names.has("size") {
+		g.listMethods(array)
+	}
 	text := g.prototype("String")
 	g.iterator(text)
 	for _, name := range stringMethods {
@@ -98,6 +101,22 @@ func (g *guard) install() {
 			_ = g.rt.GlobalObject().Delete(name)
 		}
 	}
+}
+
+// listMethods adds what lists of a Java server have there and scripts written for it use:
+// get(index) and size().
+func (g *guard) listMethods(array *goja.Object) {
+	g.define(array, "get", func(call goja.FunctionCall) goja.Value {
+		list := call.This.ToObject(g.rt)
+		i := call.Argument(0).ToInteger()
+		if n := list.Get("length").ToInteger(); i < 0 || i >= n {
+			panic(g.rt.NewTypeError("index %d is not in a list of %d", i, n))
+		}
+		return list.Get(strconv.FormatInt(i, 10))
+	})
+	g.define(array, "size", func(call goja.FunctionCall) goja.Value {
+		return call.This.ToObject(g.rt).Get("length")
+	})
 }
 
 // What is removed can hold or compute huge things in one step, or make code from text.
