@@ -3,6 +3,7 @@ package conductorapi
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
@@ -25,7 +26,50 @@ var _ conductor.RunReader = (*reader)(nil)
 
 // withRun calls fn with a reader of a run. A run of another dialect does not exist here.
 func (a *API) withRun(ctx context.Context, id tutti.RunID, fn func(*reader) error) error {
-	err := a.svc.WithRun(ctx, namespace, id, func(v *api.RunView) error {
+	err := a.readRun(ctx, id, fn)
+	if hasCode(err, "RunNotFound") && a.awaitBirth(ctx, id) {
+		err = a.readRun(ctx, id, fn)
+	}
+	return noWorkflow(err, id.String())
+}
+
+// birth is how long a sub-workflow may take to be there after its parent has named it.
+const birth = 250 * time.Millisecond
+
+// awaitBirth waits for a run that has just been given its identifier. It is false when the run
+// does not come.
+func (a *API) awaitBirth(ctx context.Context, id tutti.RunID) bool {
+	left := birth - time.Since(time.UnixMilli(id.StartMs()))
+	if left <= 0 || left > birth {
+		return false
+	}
+	born := make(chan struct{}, 1)
+	stop, err := a.svc.Watch(ctx, namespace, id, func() {
+		select {
+		case born <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return false
+	}
+	defer stop()
+	if _, err := a.svc.Run(ctx, namespace, id); err == nil {
+		return true
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-born:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (a *API) readRun(ctx context.Context, id tutti.RunID, fn func(*reader) error) error {
+	return a.svc.WithRun(ctx, namespace, id, func(v *api.RunView) error {
 		if v.Run.Dialect != model.Dialect {
 			return noRun(id.String())
 		}
@@ -40,7 +84,6 @@ func (a *API) withRun(ctx context.Context, id tutti.RunID, fn func(*reader) erro
 		}
 		return r.err
 	})
-	return noWorkflow(err, id.String())
 }
 
 func noRun(id string) error {
