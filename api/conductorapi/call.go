@@ -209,6 +209,10 @@ func (c *call) names() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return textList(raw)
+}
+
+func textList(raw value.Raw) ([]string, error) {
 	var list []string
 	for e := range raw.Elements() {
 		s, ok := e.Text()
@@ -218,6 +222,28 @@ func (c *call) names() ([]string, error) {
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// objects reads a body that is an object, or a list of them.
+func (c *call) objects() ([]value.Raw, error) {
+	b, err := c.body()
+	if err != nil {
+		return nil, err
+	}
+	raw := value.Raw(b)
+	if err := value.Check(raw, value.DefaultLimits); err != nil {
+		return nil, malformed(err)
+	}
+	all := []value.Raw{raw}
+	if raw.Kind() == "array" {
+		all = slices.Collect(raw.Elements())
+	}
+	for _, one := range all {
+		if one.Kind() != "object" {
+			return nil, malformed(fmt.Errorf("want an object, found %s", one.Kind()))
+		}
+	}
+	return all, nil
 }
 
 // bodyReader reads the members of a JSON object and keeps the first fault.
@@ -298,6 +324,23 @@ func (b *bodyReader) object(name string) value.Raw {
 		return nil
 	}
 	return f
+}
+
+// list reads a member that is a list of strings; nil when it is missing or null.
+func (b *bodyReader) list(name string) []string {
+	f, ok := b.raw.Field(name)
+	switch {
+	case !ok || f.IsNull():
+		return nil
+	case f.Kind() != "array":
+		b.fault(name, "a list", f)
+		return nil
+	}
+	list, err := textList(f)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
+	return list
 }
 
 // texts reads an object of strings.

@@ -69,12 +69,24 @@ func handlerRef(name string) api.DocumentRef {
 	}
 }
 
-// putHandler stores the event handler of the body.
-func (a *API) putHandler(c *call, mode engine.PutMode, where string) (string, error) {
-	raw, err := c.json("object")
+// putHandlers stores the event handlers of the body: one, or a list, which is what the
+// JavaScript SDK sends. It returns the name of the one that failed.
+func (a *API) putHandlers(c *call, mode engine.PutMode, where string) (string, error) {
+	all, err := c.objects()
 	if err != nil {
 		return "", err
 	}
+	for _, raw := range all {
+		if name, err := a.putHandler(c, raw, mode, where); err != nil {
+			return name, err
+		}
+	}
+	return "", nil
+}
+
+func (a *API) putHandler(
+	c *call, raw value.Raw, mode engine.PutMode, where string,
+) (string, error) {
 	def, err := model.DecodeEventHandler(raw)
 	if err != nil {
 		return "", malformed(err)
@@ -94,7 +106,7 @@ func (a *API) putHandler(c *call, mode engine.PutMode, where string) (string, er
 }
 
 func (a *API) createHandler(c *call) (answer, error) {
-	name, err := a.putHandler(c, engine.PutNew, "addEventHandler.eventHandler")
+	name, err := a.putHandlers(c, engine.PutNew, "addEventHandler.eventHandler")
 	if isKind(err, tutti.Exists) {
 		err = fail(http.StatusConflict, "EventHandler with name %s already exists!", name)
 	}
@@ -102,7 +114,7 @@ func (a *API) createHandler(c *call) (answer, error) {
 }
 
 func (a *API) updateHandler(c *call) (answer, error) {
-	name, err := a.putHandler(c, engine.PutExists, "updateEventHandler.eventHandler")
+	name, err := a.putHandlers(c, engine.PutExists, "updateEventHandler.eventHandler")
 	return emptyOr(missing(err, "EventHandler with name %s not found!", name))
 }
 

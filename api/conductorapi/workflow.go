@@ -2,6 +2,7 @@ package conductorapi
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -52,6 +53,11 @@ func workflowRoutes() []route {
 			"POST", base + "/{name}/correlated", api.ReadRuns,
 			"Get the workflows with each of several correlation ids",
 			(*API).correlatedAll, lists, "[string]", "object",
+		},
+		{
+			"POST", base + "/correlated/batch", api.ReadRuns,
+			"Get the workflows of several definitions with each of several correlation ids",
+			(*API).correlatedBatch, lists, "object", "object",
 		},
 		{
 			"GET", base + "/running/{name}", api.ReadRuns,
@@ -172,8 +178,8 @@ func (a *API) workflowStatus(c *call) (answer, error) {
 	return answer{body: o.end()}, err
 }
 
-// correlation finds the workflows with a correlation id.
-func (a *API) correlation(c *call, id string) (value.Raw, error) {
+// correlation finds the workflows of the names with a correlation id.
+func (a *API) correlation(c *call, names []string, id string) (value.Raw, error) {
 	closed, err := c.flag("includeClosed", false)
 	if err != nil {
 		return nil, err
@@ -183,7 +189,7 @@ func (a *API) correlation(c *call, id string) (value.Raw, error) {
 		return nil, err
 	}
 	q := api.Query{
-		Namespace: namespace, Definitions: []string{c.path("name")}, CorrelationID: id,
+		Namespace: namespace, Definitions: names, CorrelationID: id,
 		Limit: api.MaxListLimit, Where: ours,
 	}
 	if !closed {
@@ -220,7 +226,7 @@ func (a *API) appendRuns(
 }
 
 func (a *API) correlated(c *call) (answer, error) {
-	list, err := a.correlation(c, c.path("correlationId"))
+	list, err := a.correlation(c, []string{c.path("name")}, c.path("correlationId"))
 	return answer{body: list}, err
 }
 
@@ -229,9 +235,32 @@ func (a *API) correlatedAll(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	return a.correlations(c, []string{c.path("name")}, ids)
+}
+
+// correlatedBatch is correlatedAll for several definitions. The official server lacks it; the
+// SDKs have no other way to ask for correlation ids.
+func (a *API) correlatedBatch(c *call) (answer, error) {
+	raw, err := c.json("object")
+	if err != nil {
+		return answer{}, err
+	}
+	b := bodyReader{raw: raw}
+	names, ids := b.list("workflowNames"), b.list("correlationIds")
+	if b.err != nil {
+		return answer{}, b.err
+	}
+	if len(names) == 0 {
+		return answer{}, fail(http.StatusBadRequest, "workflowNames cannot be empty.")
+	}
+	return a.correlations(c, names, ids)
+}
+
+// correlations answers the workflows of the names by correlation id.
+func (a *API) correlations(c *call, names, ids []string) (answer, error) {
 	b := []byte{'{'}
 	for i, id := range ids {
-		list, err := a.correlation(c, id)
+		list, err := a.correlation(c, names, id)
 		if err != nil {
 			return answer{}, err
 		}
