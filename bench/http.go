@@ -29,7 +29,8 @@ func overHTTP(ctx context.Context, t *target, res *Result) error {
 	}
 	disk := t.disk()
 	h := &httpLoad{room: make(chan struct{}, t.o.InFlight), fail: make(chan error, 1)}
-	ctx, stop := context.WithCancel(ctx)
+	whole := ctx
+	ctx, stop := context.WithCancel(whole)
 	defer stop()
 	for _, p := range t.workers {
 		go h.countEnds(p)
@@ -51,8 +52,12 @@ func overHTTP(ctx context.Context, t *target, res *Result) error {
 	if err := h.drain(); err != nil {
 		return err
 	}
-	res.DiskBytesPerRun = (t.disk() - disk) / float64(h.ended.Load())
-	return checkEnded(context.WithoutCancel(ctx), t, int(h.ended.Load()))
+	after, err := t.settledDisk(whole)
+	if err != nil {
+		return err
+	}
+	res.DiskBytesPerRun = max(after-disk, 0) / float64(h.ended.Load())
+	return checkEnded(whole, t, int(h.ended.Load()))
 }
 
 // httpLoad keeps runs going by HTTP. A run ends with the acknowledged completion of its last

@@ -14,19 +14,29 @@ type goal struct {
 	of                     func(*Result) float64
 }
 
+func runsPerSecond(r *Result) float64   { return r.RunsPerSecond }
+func startsPerSecond(r *Result) float64 { return r.StartsPerSecond }
+func median(r *Result) float64          { return r.P50Ms }
+func highTail(r *Result) float64        { return r.P99Ms }
+func cpuPerRun(r *Result) float64       { return r.CPUMsPerRun }
+func diskPerRun(r *Result) float64      { return r.DiskBytesPerRun }
+func memory(r *Result) float64          { return r.RSSMB }
+func perStep(r *Result) float64         { return r.MsPerStep }
+func growth(r *Result) float64          { return r.LastToFirstRatio }
+
 var goals = []goal{
-	{"w1_stream", "finished runs", "/s", 20_000, false, func(r *Result) float64 { return r.RunsPerSecond }},
-	{"w1_stream", "processor time", "ms/run", 0.1, true, func(r *Result) float64 { return r.CPUMsPerRun }},
-	{"w1_stream", "disk", "B/run", 1200, true, func(r *Result) float64 { return r.DiskBytesPerRun }},
-	{"w1_stream", "server memory", "MB", 200, true, func(r *Result) float64 { return r.RSSMB }},
-	{"w1_http", "finished runs", "/s", 3000, false, func(r *Result) float64 { return r.RunsPerSecond }},
-	{"w1_latency", "start to end, median", "ms", 3.5, true, func(r *Result) float64 { return r.P50Ms }},
-	{"w1_latency", "start to end, 99 %", "ms", 8, true, func(r *Result) float64 { return r.P99Ms }},
-	{"w2_fanout", "1,000 steps and join", "ms", 40, true, func(r *Result) float64 { return r.P50Ms }},
-	{"w3_idle", "starts", "/s", 20_000, false, func(r *Result) float64 { return r.StartsPerSecond }},
-	{"w3_idle", "disk", "B/run", 700, true, func(r *Result) float64 { return r.DiskBytesPerRun }},
-	{"w4_sequential", "time", "ms/step", 0.8, true, func(r *Result) float64 { return r.MsPerStep }},
-	{"w4_sequential", "last to first step", "", 1.1, true, func(r *Result) float64 { return r.LastToFirstRatio }},
+	{"w1_stream", "finished runs", "/s", 20_000, false, runsPerSecond},
+	{"w1_stream", "processor time", "ms/run", 0.1, true, cpuPerRun},
+	{"w1_stream", "disk", "B/run", 1200, true, diskPerRun},
+	{"w1_stream", "server memory", "MB", 200, true, memory},
+	{"w1_http", "finished runs", "/s", 3000, false, runsPerSecond},
+	{"w1_latency", "start to end, median", "ms", 3.5, true, median},
+	{"w1_latency", "start to end, 99 %", "ms", 8, true, highTail},
+	{"w2_fanout", "1,000 steps and join", "ms", 40, true, median},
+	{"w3_idle", "starts", "/s", 20_000, false, startsPerSecond},
+	{"w3_idle", "disk", "B/run", 700, true, diskPerRun},
+	{"w4_sequential", "time", "ms/step", 0.8, true, perStep},
+	{"w4_sequential", "last to first step", "", 1.1, true, growth},
 }
 
 // Figure is one figure of a report beside its goal.

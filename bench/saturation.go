@@ -50,7 +50,6 @@ func stream(ctx context.Context, t *target, res *Result) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
 	l := newLoad(s, "bench_three_steps", object{"data": payload})
 	disk := t.disk()
 	if err := l.keep(ctx, t.o.InFlight, warmUp(t.o.Duration)); err != nil {
@@ -66,8 +65,10 @@ func stream(ctx context.Context, t *target, res *Result) error {
 		return err
 	}
 	quantiles(res, l.latencies())
-	res.DiskBytesPerRun = (t.disk() - disk) / float64(l.count())
-	return nil
+	s.Close()
+	after, err := t.settledDisk(ctx)
+	res.DiskBytesPerRun = max(after-disk, 0) / float64(l.count())
+	return err
 }
 
 // load keeps a number of runs going over a session and notes how they end.

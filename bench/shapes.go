@@ -64,12 +64,12 @@ func idle(ctx context.Context, t *target, res *Result) error {
 		return nil
 	}
 	res.MemoryPerRun = (now - before) / float64(t.o.Idle)
-	res.DiskBytesPerRun = (t.disk() - disk) / float64(t.o.Idle)
 	restart, err := t.restart(ctx)
 	if err != nil {
 		return err
 	}
 	res.RestartSeconds = restart.Seconds()
+	res.DiskBytesPerRun = (t.disk() - disk) / float64(t.o.Idle)
 	return checkIdle(ctx, t)
 }
 
@@ -80,7 +80,7 @@ func startIdle(ctx context.Context, t *target, n int) error {
 		return err
 	}
 	defer s.Close()
-	room := make(chan struct{}, t.o.InFlight)
+	room, refused := make(chan struct{}, t.o.InFlight), make(chan error, 1)
 	for range n {
 		select {
 		case room <- struct{}{}:
@@ -91,7 +91,15 @@ func startIdle(ctx context.Context, t *target, n int) error {
 		}
 		err := s.Start(client.StartOptions{
 			Definition: "bench_waiting", Input: object{"data": payload},
-		}, func(string) { <-room }, nil)
+		}, func(_ string, err error) {
+			if err != nil {
+				select {
+				case refused <- err:
+				default:
+				}
+			}
+			<-room
+		}, nil)
 		if err != nil {
 			return err
 		}
@@ -103,7 +111,12 @@ func startIdle(ctx context.Context, t *target, n int) error {
 			return errors.New("some starts were never answered")
 		}
 	}
-	return nil
+	select {
+	case err := <-refused:
+		return err
+	default:
+		return nil
+	}
 }
 
 // checkIdle signals one of the waiting runs and sees it end, to show that they are alive.

@@ -85,6 +85,16 @@ func (t *target) restart(ctx context.Context) (took time.Duration, err error) {
 	return took, err
 }
 
+// settledDisk is what the data takes at rest: after a restart, which writes out what was kept
+// in memory and drops the log of it.
+func (t *target) settledDisk(ctx context.Context) (float64, error) {
+	if t.server == nil {
+		return 0, nil
+	}
+	_, err := t.restart(ctx)
+	return t.disk(), err
+}
+
 // startWorkers starts worker processes of a kind and waits until they run.
 func (t *target) startWorkers(ctx context.Context, kind, addr string) error {
 	for range t.o.Workers {

@@ -56,6 +56,7 @@ type cli struct {
 	Terminate terminateCmd `cmd:"" help:"End a run at once."`
 
 	Eval    evalCmd    `cmd:"" help:"Evaluate an expression."`
+	Demo    demoCmd    `cmd:"" help:"Run a server with sample services, workers and orders."`
 	Bench   benchCmd   `cmd:"" help:"Measure a server."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 

@@ -26,11 +26,11 @@ type evalCmd struct {
 
 // Help describes the command.
 func (evalCmd) Help() string {
-	return "Prints the result as JSON; a path that leads nowhere prints nothing and exits with 1. " +
-		"In JavaScript the document is $ and bindings are global variables. Of a jq program with " +
-		"several results each has a line of its own.\n\n" +
-		`With --batch every line of the standard input is a request {"expr", "input", "bindings"} ` +
-		`and is answered by one line: {"result": …}, {"undefined": true} or ` +
+	return "Prints the result as JSON; a path that leads nowhere prints nothing and exits " +
+		"with 1. In JavaScript the document is $ and bindings are global variables. Of a jq " +
+		"program with several results each has a line of its own.\n\n" +
+		`With --batch every line of the standard input is a request {"expr", "input", ` +
+		`"bindings"} and is answered by one line: {"result": …}, {"undefined": true} or ` +
 		`{"error": {"code", "message"}}. Several results of jq are answered as one list.`
 }
 

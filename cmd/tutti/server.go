@@ -17,6 +17,7 @@ import (
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
 	"github.com/tutti-run/tutti/api/conductorapi"
+	"github.com/tutti-run/tutti/api/conductorapi/events"
 	"github.com/tutti-run/tutti/api/grpcapi"
 	"github.com/tutti-run/tutti/connector"
 	"github.com/tutti-run/tutti/connector/egress"
@@ -54,6 +55,7 @@ type server struct {
 	run        *runner.Runner
 	svc        *api.Service
 	connectors atomic.Pointer[connectors]
+	bus        *eventbus.Registry
 	appliers   api.Appliers
 	mux        *http.ServeMux
 	http       *http.Server
@@ -215,6 +217,8 @@ func (s *server) openConnectors(context.Context) error {
 	calls := httpcall.New(httpcall.Config{Guard: always})
 	kafka := eventbus.NewKafkaTask(eventbus.KafkaTaskConfig{Guard: always})
 	bus := eventbus.New(eventbus.Config{
+		Internal: events.NewQueues(s.svc),
+
 		NATS:  eventbus.NATSConfig{URL: s.opts.NATSURL},
 		Kafka: eventbus.KafkaConfig{Brokers: s.opts.KafkaBrokers},
 		Report: func(queue string, err error) {
@@ -232,6 +236,7 @@ func (s *server) openConnectors(context.Context) error {
 		calls.Close()
 	})
 	s.connectors.Store(pools)
+	s.bus = bus
 	pools.serve(api.DefaultNamespace)
 	for _, q := range s.run.Queues() {
 		if ns, name, ok := strings.Cut(q.Name, "/"); ok && strings.HasPrefix(name, "@") {
@@ -248,11 +253,14 @@ func (s *server) openProtocols(context.Context) error {
 	s.mux = http.NewServeMux()
 	capi := conductorapi.New(conductorapi.Options{
 		Service: s.svc, Logger: s.log, Version: version,
-		SecretNames: s.opts.secrets.names, Secret: s.opts.secrets.get,
+		SecretNames: s.opts.secrets.names, Secret: s.opts.secrets.get, Bus: s.bus,
 	})
+	s.background(capi.Run)
 	s.openAppliers()
 	conductorHandler := capi.Handler()
-	for _, path := range []string{"/api/", "/api-docs", "/v3/api-docs", "/health"} {
+	for _, path := range []string{
+		"/api/", "/api-docs", "/v3/api-docs", "/health", "/actuator/health",
+	} {
 		s.mux.Handle(path, conductorHandler)
 	}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
@@ -263,6 +271,20 @@ func (s *server) openProtocols(context.Context) error {
 	}
 	s.grpc, s.grpcHTTP = grpcapi.NewServer(native), grpcapi.NewServer(native)
 	return nil
+}
+
+// background runs a part of the server until the server ends.
+func (s *server) background(run func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	s.onClose(func() {
+		cancel()
+		<-done
+	})
 }
 
 // openAppliers joins the dialects that can store definitions from files.
