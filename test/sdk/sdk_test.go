@@ -62,7 +62,8 @@ func TestJava(t *testing.T) {
 	run(t, dir, java, "-cp", path, "org.eclipse.jdt.internal.compiler.batch.Main",
 		"-source", "21", "-target", "21", "-nowarn", "-d", classes,
 		"-cp", path, filepath.Join("src", "main", "java"))
-	path = classes + string(os.PathListSeparator) + path
+	resources := filepath.Join("src", "main", "resources")
+	path = strings.Join([]string{classes, resources, path}, string(os.PathListSeparator))
 	scenarios(t, dir, java, "-cp", path, "run.tutti.sdk.Scenarios")
 }
 

@@ -67,15 +67,24 @@ function waitsAt(id, ref, status = "IN_PROGRESS") {
   }, `${id} has ${ref} ${status}`);
 }
 
+/** The runs of a definition with a correlation id; undefined when there are none. */
+async function correlated(name, id) {
+  const all = await executor.getByCorrelationIds(
+    { correlationIds: [id], workflowNames: [name] }, true, false);
+  return all[id]?.length > 0 ? all[id] : undefined;
+}
+
 const update = (id, task, status, output = {}) =>
   executor.updateTask(task.taskId, id, status, output);
 
-async function poll(name, workerid = "scenario") {
+async function pollMany(name, workerid = "scenario", count = 10) {
   const { data } = await api.get({
-    url: `/api/tasks/poll/batch/${name}`, query: { workerid, count: 1, timeout: 100 },
+    url: `/api/tasks/poll/batch/${name}`, query: { workerid, count, timeout: 100 },
   });
-  return data[0];
+  return data;
 }
+
+const poll = async (name, workerid) => (await pollMany(name, workerid, 1))[0];
 
 scenario("definitions", async () => {
   await defineTask("js_defined", { description: "first", retryCount: 2 });
@@ -501,6 +510,54 @@ scenario("logs_and_callbacks", async () => {
   equal((await tasks.getTask(task.taskId)).status, "COMPLETED", "task by id");
 });
 
+// A worker that works for longer than the response timeout keeps its task by heartbeats.
+scenario("lease_extension", async () => {
+  await defineTask("js_long", { retryCount: 1, responseTimeoutSeconds: 2 });
+  await define("js_lasting", [simpleTask("work", "js_long", {})]);
+  const run = await finished(await start("js_lasting"));
+  equal([only(run, "work").status, run.output], ["COMPLETED", { attempt: 0 }], "one attempt");
+});
+
+scenario("limits_and_priority", async () => {
+  await defineTask("js_serial", { concurrentExecLimit: 1 });
+  await define("js_in_turn", [simpleTask("turn", "js_serial", {})]);
+  const ids = [];
+  for (let i = 0; i < 3; i++) ids.push(await start("js_in_turn"));
+  for (let i = 0; i < 3; i++) {
+    const batch = await eventually(async () => {
+      const got = await pollMany("js_serial");
+      return got.length > 0 && got;
+    }, "a turn");
+    equal(batch.length, 1, "tasks at the same time");
+    equal(await pollMany("js_serial"), [], "while one runs");
+    await update(batch[0].workflowInstanceId, batch[0], "COMPLETED");
+  }
+  for (const id of ids) await finished(id);
+
+  await define("js_ranked", [simpleTask("rank", "js_ranks", {})]);
+  const ranked = [];
+  for (const priority of [1, 9, 5]) ranked.push(await start("js_ranked", {}, { priority }));
+  const batch = await pollMany("js_ranks");
+  equal(batch.map((t) => t.workflowPriority), [9, 5, 1], "highest priority first");
+  for (const id of ranked) await executor.terminate(id, "done");
+});
+
+// With key and secret the SDK asks for a token, and goes on when the server has none.
+scenario("credentials_without_authentication", async () => {
+  const named = await OrkesClients.from({ keyId: "key", keySecret: "secret", logger: noopLogger });
+  equal((await named.getMetadataClient().getTask("js_echo")).name, "js_echo", "definition");
+});
+
+// What only Orkes has is not found; the SDK reports it as such.
+scenario("orkes_only", async () => {
+  const missing = /No static resource/;
+  await refused(() => clients.getIntegrationClient().getIntegrations(), missing, "integrations");
+  await refused(() => clients.getPromptClient().getPrompts(), missing, "prompts");
+  await refused(() => clients.getAuthorizationClient().listUsers(), missing, "users");
+  await refused(() => clients.getSchemaClient().getAllSchemas(), missing, "schemas");
+  await refused(() => clients.getApplicationClient().getAllApplications(), missing, "apps");
+});
+
 scenario("domains", async () => {
   await defineTask("js_domain");
   await define("js_domains", [simpleTask("where", "js_domain", {})]);
@@ -535,9 +592,7 @@ scenario("events_start_a_workflow", async () => {
   await finished(await start("js_emits", { v: 1 }));
   const run = await finished(await start("js_emits", { v: 2 }));
   equal(only(run, "topic").outputData.event_produced, "conductor:js_emits:topic", "event");
-  const found = await eventually(async () => (await executor.getByCorrelationIds(
-    { correlationIds: ["js-event"], workflowNames: ["js_on_event"] }, true, false))["js-event"],
-  "started by the event");
+  const found = await eventually(() => correlated("js_on_event", "js-event"), "started by the event");
   equal(found.length, 1, "runs started");
   equal(only(await finished(found[0].workflowId), "got").inputData.v, 2, "payload");
   await events.removeEventHandler("js_handler");
@@ -598,9 +653,7 @@ scenario("schedules", async () => {
       name: "js_chain", version: 1, input: { v: 1 }, correlationId: "js-scheduled",
     },
   });
-  await eventually(async () => (await executor.getByCorrelationIds(
-    { correlationIds: ["js-scheduled"], workflowNames: ["js_chain"] }, true, false))["js-scheduled"],
-  "a scheduled run");
+  await eventually(() => correlated("js_chain", "js-scheduled"), "a scheduled run");
   await scheduler.pauseSchedule("js_schedule");
   equal((await scheduler.getSchedule("js_schedule")).paused, true, "paused");
   await scheduler.resumeSchedule("js_schedule");

@@ -1,5 +1,6 @@
 // The workers, in the forms that the SDK offers: functions registered by the decorator, the task
 // context, in-progress answers, exceptions, and a worker of a domain.
+import { setTimeout as pause } from "node:timers/promises";
 import { NonRetryableException, getTaskContext, worker } from "@io-orkes/conductor-javascript";
 
 const fast = { pollInterval: 20 };
@@ -30,6 +31,11 @@ worker({ taskDefName: "js_slow_step", ...fast })(async (task) => {
     return { status: "IN_PROGRESS", callbackAfterSeconds: 1, outputData: { progress: 50 } };
   }
   return { status: "COMPLETED", outputData: { polls: task.pollCount } };
+});
+
+worker({ taskDefName: "js_long", leaseExtendEnabled: true, ...fast })(async (task) => {
+  await pause(3000);
+  return { status: "COMPLETED", outputData: { attempt: task.retryCount ?? 0 } };
 });
 
 worker({ taskDefName: "js_domain", domain: "blue", ...fast })(async (task) => ({

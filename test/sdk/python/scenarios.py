@@ -9,6 +9,7 @@ import time
 
 from conductor.client.automator.task_handler import TaskHandler
 from conductor.client.configuration.configuration import Configuration
+from conductor.client.configuration.settings.authentication_settings import AuthenticationSettings
 from conductor.client.http.api.event_resource_api import EventResourceApi
 from conductor.client.http.api.workflow_bulk_resource_api import WorkflowBulkResourceApi
 from conductor.client.http.api_client import ApiClient
@@ -582,6 +583,61 @@ def logs_and_callbacks():
         [entry.log for entry in tasks.get_task_logs(task.task_id)]), "three log lines")
     equal(lines, ["poll 1", "poll 2", "said from outside"], "log")
     equal(tasks.get_task(task.task_id).status, "COMPLETED", "task by id")
+
+
+@scenario
+def lease_extension():
+    """A worker that works for longer than the response timeout keeps its task by heartbeats."""
+    define_task("py_long", retry_count=1, response_timeout_seconds=6)
+    define("py_lasting", simple_task("py_long", "work", {}))
+    run = finished(start("py_lasting"))
+    equal((only(run, "work").status, run.output), ("COMPLETED", {"attempt": 0}), "one attempt")
+
+
+@scenario
+def limits_and_priority():
+    define_task("py_serial", concurrent_exec_limit=1)
+    define("py_in_turn", simple_task("py_serial", "turn", {}))
+    ids = {start("py_in_turn") for _ in range(3)}
+    for _ in range(3):
+        batch = eventually(lambda: tasks.batch_poll_tasks("py_serial", count=10), "a turn")
+        equal(len(batch), 1, "tasks at the same time")
+        equal(tasks.batch_poll_tasks("py_serial", count=10), [], "while one runs")
+        tasks.update_task(TaskResult(workflow_instance_id=batch[0].workflow_instance_id,
+                                     task_id=batch[0].task_id, status="COMPLETED"))
+    for id in ids:
+        finished(id)
+
+    define_task("py_rated", rate_limit_per_frequency=2, rate_limit_frequency_in_seconds=60)
+    define("py_few", simple_task("py_rated", "one", {}))
+    ids = [start("py_few") for _ in range(3)]
+    equal(len(eventually(lambda: tasks.batch_poll_tasks("py_rated", count=10), "two")), 2, "rate")
+    bulk.terminate(ids)
+
+    define("py_ranked", simple_task("py_ranks", "rank", {}))
+    ids = [start("py_ranked", priority=p) for p in (1, 9, 5)]
+    batch = tasks.batch_poll_tasks("py_ranks", count=10)
+    equal([t.workflow_priority for t in batch], [9, 5, 1], "highest priority first")
+    bulk.terminate(ids)
+
+
+@scenario
+def credentials_without_authentication():
+    """With key and secret the SDK asks for a token, and goes on when the server has none."""
+    settings = AuthenticationSettings(key_id="key", key_secret="secret")
+    named = OrkesClients(configuration=Configuration(
+        authentication_settings=settings, log_level="CRITICAL"))
+    equal(named.get_metadata_client().get_task_def("py_echo").name, "py_echo", "definition")
+
+
+@scenario
+def orkes_only():
+    """What only Orkes has is not found; the SDK reports it as such."""
+    refused(lambda: clients.get_integration_client().get_integrations(), 404, "integrations")
+    refused(lambda: clients.get_prompt_client().get_prompts(), 404, "prompts")
+    refused(lambda: clients.get_authorization_client().list_users(), 404, "users")
+    refused(lambda: clients.get_schema_client().get_all_schemas(), 404, "schemas")
+    refused(lambda: metadata.get_workflow_tags("py_chain"), 405, "tags, a path of a version")
 
 
 @scenario

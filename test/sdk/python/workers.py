@@ -1,6 +1,8 @@
 """The workers, in the forms that the SDK offers: plain values, the whole task, results built by
 hand, exceptions, coroutines, a class, and a worker of a domain."""
 
+import time
+
 from conductor.client.context.task_context import TaskInProgress, get_task_context
 from conductor.client.http.models import Task, TaskResult
 from conductor.client.http.models.task_result_status import TaskResultStatus
@@ -41,6 +43,12 @@ def slow_step(task: Task):
     if task.poll_count < 2:
         return TaskInProgress(callback_after_seconds=1, output={"progress": 50})
     return {"polls": task.poll_count}
+
+
+@worker_task(task_definition_name="py_long", lease_extend_enabled=True, poll_interval_millis=20)
+def long_work(task: Task) -> dict:
+    time.sleep(7)
+    return {"attempt": task.retry_count}
 
 
 @worker_task(task_definition_name="py_async", poll_interval_millis=20)

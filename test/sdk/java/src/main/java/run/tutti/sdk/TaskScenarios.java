@@ -6,13 +6,16 @@ import static run.tutti.sdk.Flows.refs;
 import static run.tutti.sdk.Flows.request;
 import static run.tutti.sdk.Harness.equal;
 import static run.tutti.sdk.Harness.eventually;
+import static run.tutti.sdk.Harness.refused;
 
 import com.netflix.conductor.client.http.EventClient;
+import com.netflix.conductor.client.http.MetadataClient;
 import com.netflix.conductor.common.metadata.events.EventHandler;
 import com.netflix.conductor.common.metadata.tasks.Task;
 import com.netflix.conductor.common.metadata.tasks.TaskExecLog;
 import com.netflix.conductor.common.metadata.tasks.TaskResult;
 import com.netflix.conductor.common.metadata.workflow.StartWorkflowRequest;
+import com.netflix.conductor.common.metadata.workflow.WorkflowDef;
 import com.netflix.conductor.common.run.Workflow;
 import com.netflix.conductor.common.run.Workflow.WorkflowStatus;
 import com.netflix.conductor.common.run.WorkflowTestRequest;
@@ -30,9 +33,11 @@ import com.netflix.conductor.sdk.workflow.def.tasks.SimpleTask;
 import com.netflix.conductor.sdk.workflow.def.tasks.SubWorkflow;
 import com.netflix.conductor.sdk.workflow.def.tasks.Switch;
 import com.netflix.conductor.sdk.workflow.def.tasks.Terminate;
+import io.orkes.conductor.client.ApiClient;
 import io.orkes.conductor.client.OrkesClients;
 import io.orkes.conductor.client.SchedulerClient;
 import io.orkes.conductor.client.model.SaveScheduleRequest;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
@@ -54,6 +59,11 @@ final class TaskScenarios {
         harness.scenario("http", this::http);
         harness.scenario("inline_and_jq", this::inlineAndJq);
         harness.scenario("logs_and_callbacks", this::logsAndCallbacks);
+        harness.scenario("lease_extension", this::leaseExtension);
+        harness.scenario("limits_and_priority", this::limitsAndPriority);
+        harness.scenario("credentials_without_authentication", this::credentials);
+        harness.scenario("orkes_only", this::orkesOnly);
+        harness.scenario("queues", this::queues);
         harness.scenario("domains", this::domains);
         harness.scenario("events_start_a_workflow", this::events);
         harness.scenario("dynamic_task_and_failure_workflow", this::compensation);
@@ -188,6 +198,86 @@ final class TaskScenarios {
                 "task by id");
     }
 
+    /** A worker that works for longer than the response timeout keeps its task by heartbeats. */
+    private void leaseExtension() throws Exception {
+        flows.defineTask("java_long", def -> {
+            def.setRetryCount(1);
+            def.setResponseTimeoutSeconds(3);
+        });
+        flows.define("java_lasting", Map.of(), new SimpleTask("java_long", "work"));
+        Workflow run = flows.completed(flows.start("java_lasting", Map.of()));
+        equal(only(run, "work").getStatus() + " " + run.getOutput(), "COMPLETED {attempt=0}",
+                "one attempt");
+    }
+
+    private void limitsAndPriority() throws Exception {
+        flows.defineTask("java_serial", def -> def.setConcurrentExecLimit(1));
+        flows.define("java_in_turn", Map.of(), new SimpleTask("java_serial", "turn"));
+        List<String> ids = new ArrayList<>();
+        for (int i = 0; i < 3; i++) {
+            ids.add(flows.start("java_in_turn", Map.of()));
+        }
+        for (int i = 0; i < 3; i++) {
+            List<Task> batch = eventually(() -> {
+                List<Task> got = batch("java_serial");
+                return got.isEmpty() ? null : got;
+            }, "a turn");
+            equal(batch.size(), 1, "tasks at the same time");
+            equal(batch("java_serial"), List.of(), "while one runs");
+            flows.answer(batch.get(0), TaskResult.Status.COMPLETED, Map.of());
+        }
+        for (String id : ids) {
+            flows.completed(id);
+        }
+
+        flows.define("java_ranked", Map.of(), new SimpleTask("java_ranks", "rank"));
+        List<String> ranked = new ArrayList<>();
+        for (int priority : new int[] {1, 9, 5}) {
+            StartWorkflowRequest request = request("java_ranked", Map.of());
+            request.setPriority(priority);
+            ranked.add(flows.workflows.startWorkflow(request));
+        }
+        equal(batch("java_ranks").stream().map(Task::getWorkflowPriority).toList(),
+                List.of(9, 5, 1), "highest priority first");
+        flows.workflows.terminateWorkflows(ranked, "done");
+    }
+
+    private List<Task> batch(String type) {
+        return flows.tasks.batchPollTasksByTaskType(type, "scenario", 10, 100);
+    }
+
+    /** With key and secret the SDK asks for a token, and goes on when the server has none. */
+    private void credentials() throws Exception {
+        ApiClient named = new ApiClient(flows.client.getBasePath(), "key", "secret");
+        equal(new MetadataClient(named).getTaskDef("java_echo").getName(), "java_echo", "task");
+        named.shutdown();
+    }
+
+    /** What only Orkes has is not found; the SDK reports it as such. */
+    private void orkesOnly() throws Exception {
+        OrkesClients orkes = new OrkesClients(flows.client);
+        refused(() -> orkes.getIntegrationClient().getIntegrations("AI", true), 404, "integrations");
+        refused(() -> orkes.getPromptClient().getPrompts(), 404, "prompts");
+        refused(() -> orkes.getAuthorizationClient().listUsers(false), 404, "users");
+        refused(() -> orkes.getSchemaClient().getAllSchemas(false), 404, "schemas");
+    }
+
+    private void queues() throws Exception {
+        flows.define("java_queued", Map.of(), new SimpleTask("java_nobody", "wait"));
+        String id = flows.start("java_queued", Map.of());
+        equal(flows.tasks.getQueueSizeForTask("java_nobody"), 1, "size");
+        equal(flows.workflows.getRunningWorkflow("java_queued", 1), List.of(id), "running");
+        equal(flows.workflows.getWorkflowsByTimePeriod("java_queued", 1,
+                System.currentTimeMillis() - 60_000, System.currentTimeMillis() + 60_000),
+                List.of(id), "by time");
+        flows.workflows.runDecider(id);
+        flows.workflows.resetCallbacksForInProgressTasks(id);
+        equal(flows.tasks.requeuePendingTasksByTaskType("java_nobody") != null, true, "requeued");
+        equal(flows.tasks.getAllPollData().isEmpty(), false, "poll data of all queues");
+        flows.answer(flows.poll("java_nobody", "somebody"), TaskResult.Status.COMPLETED, Map.of());
+        flows.completed(id);
+    }
+
     private void domains() throws Exception {
         flows.defineTask("java_domain", def -> {});
         flows.define("java_domains", Map.of(), new SimpleTask("java_domain", "where"));
@@ -225,8 +315,12 @@ final class TaskScenarios {
         events.registerEventHandler(handler);
         equal(events.getEventHandlers("conductor:java_emits:topic", true).size(), 1, "handlers");
 
-        flows.define("java_emits", Map.of(),
-                new Event("topic", "conductor:topic").input("v", "${workflow.input.v}"));
+        // The builder leaves the sink of the step empty; a definition without one is refused.
+        WorkflowDef emits = flows.builder("java_emits").add(
+                new Event("topic", "conductor:topic").input("v", "${workflow.input.v}"))
+                .build().toWorkflowDef();
+        emits.getTasks().get(0).setSink("conductor:topic");
+        flows.metadata.updateWorkflowDefs(List.of(emits));
         flows.completed(flows.start("java_emits", Map.of("v", 1)));
         Workflow run = flows.completed(flows.start("java_emits", Map.of("v", 2)));
         equal(only(run, "topic").getOutputData().get("event_produced"),

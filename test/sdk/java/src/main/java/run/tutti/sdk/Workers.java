@@ -60,6 +60,13 @@ public final class Workers {
         return Map.of("domain", String.valueOf(task.getDomain()));
     }
 
+    /** Works for longer than the response timeout of its task. */
+    @WorkerTask(value = "java_long", pollingInterval = 20)
+    public Map<String, Object> longWork(Task task) throws InterruptedException {
+        Thread.sleep(4000);
+        return Map.of("attempt", task.getRetryCount());
+    }
+
     /** Says which tasks a dynamic fork is to run. */
     @WorkerTask(value = "java_plan", pollingInterval = 20)
     public DynamicForkInput plan(@InputParam("n") Integer n) {
