@@ -227,7 +227,13 @@ func (a *API) skip(c *call) (answer, error) {
 		return answer{}, b.err
 	}
 	return a.apply(c, 0, func(ctx context.Context, id tutti.RunID) error {
-		return a.svc.Skip(ctx, namespace, id, c.path("taskReferenceName"), input, output)
+		err := a.svc.Skip(ctx, namespace, id, c.path("taskReferenceName"), input, output)
+		if isKind(err, tutti.Invalid) || isKind(err, tutti.Conflict) {
+			return &failure{
+				status: http.StatusInternalServerError, message: failureOf(err).message, cause: err,
+			}
+		}
+		return err
 	})
 }
 

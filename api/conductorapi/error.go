@@ -46,7 +46,6 @@ func invalid(list ...violation) error {
 var codeStatus = map[string]int{
 	"PayloadTooLarge": http.StatusRequestEntityTooLarge,
 	"RunNotPaused":    http.StatusInternalServerError, // an IllegalStateException there
-	"RunNotRunning":   http.StatusInternalServerError,
 }
 
 // failureOf returns the answer for any error.

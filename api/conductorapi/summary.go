@@ -182,6 +182,9 @@ func instant(ms int64) string {
 func (r *reader) appendSummary(dst []byte) []byte {
 	run := r.view.Run
 	in, out := string(conductor.WorkflowInput(r.prog, run)), string(run.Output)
+	if out == "" {
+		out = "{}"
+	}
 	o := newObject(dst)
 	o.text("workflowType", run.Definition)
 	o.num("version", int64(run.Version))

@@ -58,6 +58,16 @@ func taskRoutes() []route {
 			(*API).taskLogs, nil, "", "[TaskExecLog]",
 		},
 		{
+			"GET", base + "/externalstoragelocation", api.ReadRuns,
+			"Get where to keep a large payload",
+			(*API).location, locationParams(), "", "ExternalStorageLocation",
+		},
+		{
+			"GET", base + "/external-storage-location", api.ReadRuns,
+			"Get where to keep a large payload",
+			(*API).location, locationParams(), "", "ExternalStorageLocation",
+		},
+		{
 			"GET", base + "/{taskId}", api.ReadRuns, "Get a task",
 			(*API).getTask, nil, "", "Task",
 		},

@@ -15,7 +15,6 @@ import (
 func workflowRoutes() []route {
 	const base = "/api/workflow"
 	lists := []string{"includeClosed boolean=false", "includeTasks boolean=false"}
-	location := []string{"*path string", "*operation string", "*payloadType string"}
 	return []route{
 		{
 			"POST", base, api.StartRuns, "Start a workflow",
@@ -68,11 +67,13 @@ func workflowRoutes() []route {
 		},
 		{
 			"GET", base + "/externalstoragelocation", api.ReadRuns,
-			"Get where to keep a large payload", (*API).location, location, "", "ExternalStorageLocation",
+			"Get where to keep a large payload", (*API).location, locationParams(), "",
+			"ExternalStorageLocation",
 		},
 		{
 			"GET", base + "/external-storage-location", api.ReadRuns,
-			"Get where to keep a large payload", (*API).location, location, "", "ExternalStorageLocation",
+			"Get where to keep a large payload", (*API).location, locationParams(), "",
+			"ExternalStorageLocation",
 		},
 	}
 }
@@ -305,6 +306,10 @@ func (a *API) running(c *call) (answer, error) {
 			return jsonOf(appendTexts(nil, ids))
 		}
 	}
+}
+
+func locationParams() []string {
+	return []string{"*path string", "*operation string", "*payloadType string"}
 }
 
 // location answers as the official server's default storage does: there is no place to keep

@@ -58,7 +58,8 @@ func (f Fields) checkCond(c *Cond) error {
 	}
 	for _, v := range c.Values {
 		if _, ok := number(t, v); !ok {
-			return fault(c.String(), 0, fmt.Sprintf("%q is no value for the field %s", v, c.Field))
+			return fault(c.String(), c.Offset,
+				fmt.Sprintf("%q is no value for the field %s", v, c.Field))
 		}
 	}
 	return nil
@@ -164,7 +165,8 @@ func compareNumber(c *Cond, t Type, have int64) bool {
 		if i < len(want) {
 			want[i], _ = number(t, v)
 		}
-		if n, _ := number(t, v); (c.Op == In || c.Op == Equal || c.Op == Like) && (n == have || v == "*") {
+		n, _ := number(t, v)
+		if exact := c.Op == In || c.Op == Equal || c.Op == Like; exact && (n == have || v == "*") {
 			return true
 		}
 	}

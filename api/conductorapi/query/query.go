@@ -94,8 +94,8 @@ func fault(src string, offset int, why string) error {
 	}
 	return &tutti.Error{
 		Kind: tutti.Invalid, Op: "search", Code: "MalformedQuery",
-		Pos:  "column " + strconv.Itoa(offset+1),
-		Err:  fmt.Errorf("Incorrectly formatted query string: %s: %s", src, why),
+		Err: fmt.Errorf("Incorrectly formatted query string: %s: column %d: %s",
+			src, offset+1, why),
 		Hint: "a query is conditions such as workflowType = name, joined by AND, OR and parentheses",
 	}
 }
@@ -111,8 +111,7 @@ func (p *parser) unexpected(want string) error {
 	if p.tok.kind == tokEnd {
 		found = "the end"
 	}
-	return fault(p.src, p.tok.offset,
-		fmt.Sprintf("column %d: want %s, found %s", p.tok.offset+1, want, found))
+	return fault(p.src, p.tok.offset, fmt.Sprintf("want %s, found %s", want, found))
 }
 
 func (p *parser) or(depth int) (Expr, error) { return p.list("OR", depth) }

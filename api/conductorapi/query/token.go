@@ -85,7 +85,7 @@ func (p *parser) quoted(quote byte) {
 
 func (p *parser) word() {
 	end := p.at
-	for end < len(p.src) && !isSpace(p.src[end]) && !strings.ContainsRune(`(),=<>!`, rune(p.src[end])) {
+	for end < len(p.src) && !isSpace(p.src[end]) && strings.IndexByte("(),=<>!", p.src[end]) < 0 {
 		end++
 	}
 	p.take(tokWord, end-p.at)

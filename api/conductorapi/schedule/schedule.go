@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	_ "time/tzdata" // zones must be known on machines that have no files of them
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/engine"
