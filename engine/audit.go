@@ -66,18 +66,44 @@ func (c Repair) apply(b *Batch) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.hotDirty = true
-	r.wasWakes, r.wasIndex = [2]int64{}, nil
+	b.rewrite(r)
 	for _, seq := range b.openSeqs(r) {
-		s := b.task(r, seq)
-		if s == nil {
+		if s := b.task(r, seq); s != nil {
+			b.rewriteTask(r, s)
+		} else {
 			b.dropOpen(r, seq)
-			continue
 		}
-		s.wake, s.ready, s.dirty = 0, nil, true
 	}
 	if r.Status == tutti.RunRunning && r.OpenTasks == 0 && len(r.posts) == 0 && !r.HeldByLimit {
 		b.resume(r, tutti.Event{Kind: tutti.EventDecide})
 	}
 	return nil, nil
+}
+
+// rewrite writes the derived rows of a run as they should be stored now. What the batch
+// changes is dealt with when it ends, as always.
+func (b *Batch) rewrite(r *runState) {
+	r.hotDirty = true
+	if r.wasIndex == nil {
+		return // the run is new
+	}
+	b.w.Set(r.wasIndex, be64(nil, r.EndMs))
+	eachLabelRow(r, func(key []byte) { b.w.Set(key, []byte{byte(r.Status)}) })
+	for i, seq := range []tutti.Seq{wakeRunTimeout, wakePosts} {
+		if due := r.wasWakes[i]; due != 0 {
+			b.w.Set(wakeKey(due, r.ID, seq), nil)
+			r.fired[i] = true
+		}
+	}
+}
+
+func (b *Batch) rewriteTask(r *runState, s *taskState) {
+	s.dirty = true
+	if s.wake != 0 {
+		b.w.Set(wakeKey(s.wake, r.ID, s.Seq), nil)
+		s.fired = true
+	}
+	if s.ready != nil {
+		b.setReady(r, s.ready)
+	}
 }

@@ -254,7 +254,7 @@ func (c *checker) children() {
 				c.report(id, seq, "the child run %s that is waited for does not exist", t.ChildRun)
 			case !child.Status.Open():
 				c.report(id, seq, "the child run %s has ended and nobody says so", t.ChildRun)
-			case child.Parent != id || child.ParentTask != seq:
+			case !child.waits(holder{id, seq}):
 				c.report(id, seq, "the child run %s will report to another run", t.ChildRun)
 			}
 		}

@@ -261,29 +261,44 @@ func TestIdempotencyPolicies(t *testing.T) {
 	})
 }
 
-// A child may meet a run by its idempotency key: running, ended, or somebody else's child.
+// A child may meet a run by its idempotency key, running or ended, and not alone.
 func TestChildMeetsKnownRun(t *testing.T) {
-	parent := `[{"child":"child","key":"k"},{"task":"p"}]`
+	parent := `[{"fork":2,"steps":[{"child":"child","key":"k"}]},{"task":"p"}]`
 	everyWay(t, func(t *testing.T, h *enginetest.Harness) {
 		h.Define("child", `[{"task":"c"}]`)
 		known := h.Start(tutti.RunSpec{Definition: "child", IdempotencyKey: "k"})
-		one := h.StartToy(parent)
-		if got := child(t, h, one, 1); got != known {
-			t.Errorf("the parent waits for %s, want %s", got, known)
+		one, two, three := h.StartToy(parent), h.StartToy(parent), h.StartToy(parent)
+		for _, seq := range []tutti.Seq{2, 3} {
+			if got := child(t, h, one, seq); got != known {
+				t.Errorf("the parent waits for %s, want %s", got, known)
+			}
 		}
 		h.CheckInvariants()
-		two := h.StartToy(parent)
+		h.MustDo(engine.Terminate{Run: three})
+		wantRun(t, h, known, tutti.RunRunning)
+		h.Fail(must(t, h.Poll("c", "w")), "no")
+		wantRun(t, h, one, tutti.RunFailed)
 		wantRun(t, h, two, tutti.RunFailed)
+		h.MustDo(engine.Retry{Run: known})
 		if n := h.Work("c"); n != 1 {
 			t.Errorf("%d children ran, want 1", n)
 		}
 		h.Work("p")
 		wantRun(t, h, one, tutti.RunCompleted)
-		three := h.StartToy(parent)
+		wantRun(t, h, two, tutti.RunCompleted)
+		wantRun(t, h, three, tutti.RunTerminated)
+		four := h.StartToy(parent)
 		h.Work("p")
-		wantRun(t, h, three, tutti.RunCompleted)
+		wantRun(t, h, four, tutti.RunCompleted)
+	})
+}
+
+func TestChildrenAreFoundByTheirParent(t *testing.T) {
+	everyWay(t, func(t *testing.T, h *enginetest.Harness) {
+		h.Define("child", `[{"task":"c"}]`)
+		id := h.StartToy(`[{"child":"child"}]`)
 		found := 0
-		err := h.ViewOf(known).ByLabel("", engine.LabelParent, one.String(),
+		err := h.ViewOf(child(t, h, id, 1)).ByLabel("", engine.LabelParent, id.String(),
 			func(engine.IndexEntry) bool { found++; return true })
 		if err != nil || found != 1 {
 			t.Errorf("%d children are listed, %v", found, err)

@@ -50,11 +50,11 @@ func (e *enc) strs(num protowire.Number, m map[string]string) {
 	}
 }
 
-// msg writes a nested record.
+// msg writes a nested record, also when it is empty.
 func (e *enc) msg(num protowire.Number, f func(*enc)) {
 	var in enc
 	f(&in)
-	e.bytes(num, in.b)
+	e.b = protowire.AppendBytes(protowire.AppendTag(e.b, num, protowire.BytesType), in.b)
 }
 
 // field is one decoded field: v for numbers, b (aliasing the input) for bytes.

@@ -39,7 +39,7 @@ func (b *Batch) flushRun(r *runState) {
 		b.fx.Moved = append(b.fx.Moved, r.ID)
 	}
 	b.flushDerived(r)
-	r.headDirty, r.hotDirty, r.isNew, r.relabel = false, false, false, false
+	r.headDirty, r.hotDirty, r.isNew = false, false, false
 	if !r.Status.Open() && !r.sweeping {
 		b.s.forget(r.ID)
 		return
@@ -86,13 +86,18 @@ func (b *Batch) flushTask(r *runState, t *taskState, put func(tutti.Hash, []byte
 		b.w.Delete(t.ready)
 	}
 	if row != nil {
-		fair := fairHash(r.CorrelationID)
-		b.w.Set(row, binary.BigEndian.AppendUint32(nil, fair))
-		ready, _ := decodeReady(row)
-		ready.Fair = fair
-		b.fx.Ready = append(b.fx.Ready, ready)
+		b.setReady(r, row)
 	}
 	t.ready = row
+}
+
+// setReady writes a ready row and tells of it.
+func (b *Batch) setReady(r *runState, row []byte) {
+	fair := fairHash(r.CorrelationID)
+	b.w.Set(row, binary.BigEndian.AppendUint32(nil, fair))
+	ready, _ := decodeReady(row)
+	ready.Fair = fair
+	b.fx.Ready = append(b.fx.Ready, ready)
 }
 
 func fairHash(key string) uint32 {
@@ -145,7 +150,7 @@ func (b *Batch) flushDerived(r *runState) {
 	}
 	r.wasWakes, r.fired = wakes, [2]bool{}
 	row := r.indexRow()
-	if bytes.Equal(row, r.wasIndex) && !r.isNew && !r.relabel {
+	if bytes.Equal(row, r.wasIndex) && !r.isNew {
 		return
 	}
 	if r.wasIndex != nil && !r.isNew && !bytes.Equal(row, r.wasIndex) {

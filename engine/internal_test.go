@@ -100,6 +100,7 @@ func TestRunRoundTrip(t *testing.T) {
 			inline:    []tutti.Seq{1, 2, 300, 1 << 27},
 			posts:     []post{{frame: 1, payload: []byte("x")}, {frame: 2}},
 			outOfTime: true, permit: true, sweeping: true, begun: true, asks: 7, ask: 8,
+			watchers: []holder{{run: id, seq: 9}},
 		}
 		want.OpenTasks = len(want.inline) + want.spilled
 		want.Input, want.Output = drawPayload(t, "input"), drawPayload(t, "output")
@@ -118,7 +119,7 @@ func TestRunRoundTrip(t *testing.T) {
 		rows.load(&got.out)
 		got.Input, got.Output = got.in.raw, got.out.raw
 		opts := []cmp.Option{
-			cmp.AllowUnexported(hot{}, post{}), cmpopts.EquateEmpty(),
+			cmp.AllowUnexported(hot{}, post{}, holder{}), cmpopts.EquateEmpty(),
 		}
 		if diff := cmp.Diff(want.Run, got.Run, opts...); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)

@@ -169,9 +169,7 @@ func (b *Batch) endRun(
 	b.note(r, HistoryRunEnded, failed, uint64(st))
 	b.sweep(r)
 	b.releaseRunPermit(r)
-	if !r.Parent.IsZero() {
-		b.reportEnd(r, r.Parent, r.ParentTask)
-	}
+	r.eachWaiting(func(h holder) { b.reportEnd(r, h) })
 	b.fx.Ended = append(b.fx.Ended, r.Run)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/value"
@@ -208,9 +209,7 @@ func (b *Batch) receive(m message) {
 	case msgChildEnded:
 		b.receiveChildEnded(m)
 	case msgTerminate:
-		if r := b.run(m.run); r != nil && r.Parent == m.from {
-			b.endRun(r, tutti.RunTerminated, nil, m.text, 0)
-		}
+		b.receiveTerminate(m)
 	case msgRetry:
 		b.receiveRetry(m)
 	case msgReopened:
@@ -298,32 +297,78 @@ func (b *Batch) refuseChild(m message, why string) {
 	})
 }
 
-// reportEnd tells a parent how its child run ended.
-func (b *Batch) reportEnd(r *runState, parent tutti.RunID, seq tutti.Seq) {
+// eachWaiting calls fn for the attempts that wait for a run: its parent's first.
+func (r *runState) eachWaiting(fn func(holder)) {
+	if !r.Parent.IsZero() {
+		fn(holder{r.Parent, r.ParentTask})
+	}
+	for _, h := range r.watchers {
+		fn(h)
+	}
+}
+
+// reportEnd tells an attempt how the run that it waits for ended.
+func (b *Batch) reportEnd(r *runState, h holder) {
 	b.load(r.ID, &r.out)
 	b.send(message{
-		kind: msgChildEnded, run: parent, seq: seq, from: r.ID,
+		kind: msgChildEnded, run: h.run, seq: h.seq, from: r.ID,
 		status: uint8(r.Status), body: r.out.raw, text: r.Reason,
 	})
 }
 
-// adopt makes the run that an idempotency key met the child that a parent waits for.
+// maxWatchers bounds the attempts that wait for one run without being its parent.
+const maxWatchers = 1000
+
+// adopt lets the attempt that met a run by its idempotency key wait for that run.
 func (b *Batch) adopt(id tutti.RunID, m message) {
 	r := b.run(id)
 	if r == nil || m.from.IsZero() {
 		return
 	}
-	if r.Status.Open() && !r.Parent.IsZero() && r.Parent != m.from {
-		b.refuseChild(m, fmt.Sprintf(
-			"run %s has the same idempotency key, and run %s waits for it", id, r.Parent))
+	if !b.watch(r, m) {
 		return
 	}
 	b.send(message{kind: msgAdopted, run: m.from, seq: m.seq, from: id, body: m.run[:]})
 	if !r.Status.Open() {
-		b.reportEnd(r, m.from, m.seq)
+		b.reportEnd(r, holder{m.from, m.seq})
+	}
+}
+
+// watch lets one more attempt wait for a run; false when there are too many.
+func (b *Batch) watch(r *runState, m message) bool {
+	h := holder{m.from, m.seq}
+	switch {
+	case r.waits(h):
+	case len(r.watchers) >= maxWatchers:
+		b.refuseChild(m, fmt.Sprintf("%d steps of other runs wait for run %s, which is the limit",
+			maxWatchers, r.ID))
+		return false
+	default:
+		r.watchers, r.hotDirty = append(r.watchers, h), true
+	}
+	return true
+}
+
+// waits reports whether an attempt waits for the run.
+func (r *runState) waits(h holder) bool {
+	return h == holder{r.Parent, r.ParentTask} || slices.Contains(r.watchers, h)
+}
+
+// receiveTerminate ends a run whose parent does not want it any more. Of others that wait
+// for it, none can do that.
+func (b *Batch) receiveTerminate(m message) {
+	r := b.run(m.run)
+	if r == nil {
 		return
 	}
-	r.Parent, r.ParentTask, r.headDirty, r.relabel = m.from, m.seq, true, true
+	h := holder{m.from, m.seq}
+	if i := slices.Index(r.watchers, h); i >= 0 {
+		r.watchers, r.hotDirty = slices.Delete(r.watchers, i, i+1), true
+		return
+	}
+	if r.waits(h) {
+		b.endRun(r, tutti.RunTerminated, nil, m.text, 0)
+	}
 }
 
 // receiveAdopted notes which run an open attempt waits for.
@@ -342,12 +387,10 @@ func (b *Batch) receiveRetry(m message) {
 	switch {
 	case r == nil:
 		b.refuseChild(m, fmt.Sprintf("run %s was removed and cannot be retried", m.run))
-	case r.Parent != m.from || r.ParentTask != m.seq:
-		b.refuseChild(m, fmt.Sprintf("run %s works for another run now", m.run))
-	default:
+	case b.watch(r, m):
 		_, err := Retry{Run: m.run, Deep: true, ByParent: true}.apply(b)
 		if err != nil && !r.Status.Open() {
-			b.reportEnd(r, m.from, m.seq)
+			b.reportEnd(r, holder{m.from, m.seq})
 		}
 	}
 }

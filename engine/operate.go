@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -124,9 +125,12 @@ func (b *Batch) reopen(r *runState) {
 
 // reviveParent takes the parent of a reopened run up again.
 func (b *Batch) reviveParent(r *runState, byParent bool) {
-	if !r.Parent.IsZero() && !byParent {
-		b.send(message{kind: msgReopened, run: r.Parent, seq: r.ParentTask, from: r.ID})
+	if byParent {
+		return
 	}
+	r.eachWaiting(func(h holder) {
+		b.send(message{kind: msgReopened, run: h.run, seq: h.seq, from: r.ID})
+	})
 }
 
 // Retry goes on with a run that ended badly, from what failed.
@@ -144,10 +148,39 @@ func (c Retry) apply(b *Batch) (any, error) {
 	if err := b.checkRetry(r); err != nil {
 		return nil, err
 	}
-	b.reopen(r)
-	b.resume(r, tutti.Event{Kind: tutti.EventRetry, Deep: c.Deep})
+	err = b.goOn(r, tutti.Event{Kind: tutti.EventRetry, Deep: c.Deep})
+	if err != nil {
+		return nil, err
+	}
 	b.reviveParent(r, c.ByParent)
 	return nil, nil
+}
+
+// goOn reopens an ended run and hands its program an operator's event. When the program
+// rejects it, the run is as it was.
+func (b *Batch) goOn(r *runState, ev tutti.Event) error {
+	if !b.loadProgram(r) {
+		return conflict("reopen", "NoProgram", "%s", r.Reason)
+	}
+	run, hot, out := r.Run, r.hot, r.out
+	hot.inline = slices.Clone(hot.inline)
+	history, notes := len(r.history), len(b.fx.Notes)
+	b.reopen(r)
+	t := &turn{b: b, r: r}
+	err := protect(func() error { return r.prog.Resume(t, ev) })
+	var rejected *tutti.Error
+	if !errors.As(err, &rejected) || !isRejection(rejected.Kind) {
+		b.conclude(t, err)
+		return nil
+	}
+	r.Run, r.hot, r.out = run, hot, out
+	r.history, b.fx.Notes = r.history[:history], b.fx.Notes[:notes]
+	b.releaseRunPermit(r)
+	return rejected
+}
+
+func isRejection(k tutti.Kind) bool {
+	return k == tutti.Conflict || k == tutti.Invalid || k == tutti.NotFound
 }
 
 func (b *Batch) checkRetry(r *runState) error {
@@ -283,8 +316,10 @@ func (c Rerun) apply(b *Batch) (any, error) {
 		return nil, tutti.E(tutti.Invalid, "rerun", "TaskNotFound",
 			fmt.Sprintf("Task %s not found", r.ID.TaskID(c.Seq)))
 	}
-	b.reopen(r)
-	b.resume(r, tutti.Event{Kind: tutti.EventRerun, Seq: c.Seq, Input: c.Input})
+	err = b.goOn(r, tutti.Event{Kind: tutti.EventRerun, Seq: c.Seq, Input: c.Input})
+	if err != nil {
+		return nil, err
+	}
 	b.reviveParent(r, false)
 	return nil, nil
 }

@@ -19,12 +19,13 @@ type hot struct {
 	inline    []tutti.Seq
 	spilled   int // open tasks in rows of their own
 	posts     []post
-	outOfTime bool   // the run's timeout has fired
-	permit    bool   // holds a permit of its RunLimit
-	sweeping  bool   // ended; open tasks are still being cancelled
-	begun     bool   // has had its first turn
-	asks      uint64 // questions for permits asked so far
-	ask       uint64 // number of the newest question for the run's own permit
+	outOfTime bool     // the run's timeout has fired
+	permit    bool     // holds a permit of its RunLimit
+	sweeping  bool     // ended; open tasks are still being cancelled
+	begun     bool     // has had its first turn
+	asks      uint64   // questions for permits asked so far
+	ask       uint64   // number of the newest question for the run's own permit
+	watchers  []holder // attempts of other runs that wait for this one
 }
 
 // post is a message of a program to itself.
@@ -168,6 +169,9 @@ func encodeHot(r *tutti.Run, h *hot, out *payload, put func(tutti.Hash, []byte))
 	e.flag(21, h.begun)
 	e.u(22, h.asks)
 	e.u(23, h.ask)
+	for _, w := range h.watchers {
+		e.bytes(24, w.key())
+	}
 	return e.b
 }
 
@@ -223,6 +227,11 @@ func decodeHot(r *tutti.Run, h *hot, out *payload, b []byte) error {
 			h.asks = f.v
 		case 23:
 			h.ask = f.v
+		case 24:
+			if len(f.b) != 20 {
+				return errCorrupt
+			}
+			h.watchers = append(h.watchers, holderOf(f.b))
 		}
 		return nil
 	})

@@ -25,7 +25,6 @@ type runState struct {
 	wasIndex  []byte // key of the stored index row
 	wasWakes  [2]int64
 	fired     [2]bool // the stored wake-up went off in this batch
-	relabel   bool    // the rows by which the run is found have changed
 	removed   bool
 	info      *RunInfo // made when observers are first told of the run
 }

@@ -340,7 +340,12 @@ func (b *Batch) guard(r *runState, fn func(*turn) error) {
 		return
 	}
 	t := &turn{b: b, r: r}
-	err := protect(func() error { return fn(t) })
+	b.conclude(t, protect(func() error { return fn(t) }))
+}
+
+// conclude ends a run whose program failed, or left it with nothing to wait for.
+func (b *Batch) conclude(t *turn, err error) {
+	r := t.r
 	if t.err != nil {
 		err = t.err
 	}

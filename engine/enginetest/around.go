@@ -100,7 +100,10 @@ func (h *Harness) PollSession(queue, name string, sessionMs int64) *engine.HandO
 	h.t.Helper()
 	q := engine.QueueKey("", queue)
 	h.match.polls[q] = h.now
-	for len(h.ready[q]) > 0 {
+	for tries := 0; len(h.ready[q]) > 0; tries++ {
+		if tries > settleMax {
+			h.t.Fatalf("queue %s does not become empty", queue)
+		}
 		r := h.ready[q][0]
 		h.ready[q] = h.ready[q][1:]
 		h.match.last++
@@ -176,7 +179,7 @@ func (h *Harness) outcome(out *engine.HandOut, o engine.Outcome) {
 // Work polls a queue and completes what it finds until it is empty, and returns how many.
 func (h *Harness) Work(queue string) (n int) {
 	h.t.Helper()
-	for {
+	for n < settleMax {
 		out := h.Poll(queue, "worker")
 		if out == nil {
 			return n
@@ -184,6 +187,8 @@ func (h *Harness) Work(queue string) (n int) {
 		h.Complete(out, "")
 		n++
 	}
+	h.t.Fatalf("queue %s does not become empty", queue)
+	return n
 }
 
 // Advance lets time pass and wake-ups fire when they are due.
@@ -252,7 +257,7 @@ func (h *Harness) settle() {
 }
 
 // settleMax bounds what one command may set off.
-const settleMax = 200_000
+const settleMax = 50_000
 
 // DeliverMail delivers the messages that are under way now and returns how many there were.
 func (h *Harness) DeliverMail() (n int) {

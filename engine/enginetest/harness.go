@@ -18,6 +18,8 @@ type Options struct {
 	Dialects  map[string]tutti.Dialect // Toy is added
 	CacheRuns int
 	NowMs     int64 // the first time; by default some moment of 2026
+	// Unobserved leaves notifications out.
+	Unobserved bool
 	// CrashEverywhere drops the shard's memory after every batch, and forms every batch
 	// twice, each time from the rows alone: both must be equal byte for byte.
 	CrashEverywhere bool
@@ -25,6 +27,10 @@ type Options struct {
 	HoldMail bool
 	// DuplicateMail delivers every message twice and loses the first acknowledgement.
 	DuplicateMail bool
+	// Alter and Lose break the engine on purpose, to prove that a test can fail: Alter
+	// changes commands on their way in, Lose loses writes on their way out.
+	Alter func(cmd engine.Command) engine.Command
+	Lose  func(del bool, key []byte) bool
 	// SkipFinalCheck leaves out the check of the invariants when the test ends.
 	SkipFinalCheck bool
 }
@@ -106,7 +112,7 @@ func New(t testing.TB, opts Options) *Harness {
 func (h *Harness) newShard(id int) *engine.Shard {
 	return engine.NewShard(id, h.opts.Shards, engine.Options{
 		Dialects: h.opts.Dialects, Resolve: h.resolve, Matcher: h.match,
-		CacheRuns: h.opts.CacheRuns,
+		CacheRuns: h.opts.CacheRuns, Unobserved: h.opts.Unobserved,
 	})
 }
 
@@ -287,6 +293,9 @@ func (h *Harness) batch(
 	b := eng.Begin(rows, w, h.now)
 	var res []Result
 	for _, cmd := range cmds {
+		if h.opts.Alter != nil {
+			cmd = h.opts.Alter(cmd)
+		}
 		v, err := b.Do(cmd)
 		var e *tutti.Error
 		if err != nil && !errors.As(err, &e) {
@@ -297,6 +306,11 @@ func (h *Harness) batch(
 	fx, err := b.Finish()
 	if err != nil {
 		h.t.Fatalf("finish: the shard failed: %v", err)
+	}
+	if h.opts.Lose != nil {
+		w.ops = slices.DeleteFunc(w.ops, func(o op) bool {
+			return h.opts.Lose(o.kind == opDelete, []byte(o.key))
+		})
 	}
 	return w, fx, res
 }

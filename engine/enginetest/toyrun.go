@@ -47,6 +47,7 @@ func (p *program) Resume(t tutti.Turn, ev tutti.Event) error {
 		t.SetCell("skip/"+ev.Name, append([]byte{'='}, ev.Output...))
 	case tutti.EventReopened:
 		t.ReopenTask(ev.Seq)
+		_ = tt.retryAll(true) // what was cancelled when the run had ended
 	}
 	return nil
 }
@@ -315,7 +316,8 @@ func (t *toyTurn) retryAll(deep bool) error {
 	var again []*tutti.Task
 	for task := range t.Tasks(1) {
 		s := t.frame(task.Frame)
-		if s != nil && s.cur == task.Seq && !task.Status.Successful() && !task.Retried {
+		if s != nil && s.cur == task.Seq && !task.Retried && !task.Status.Open() &&
+			!task.Status.Successful() {
 			again = append(again, task)
 		}
 	}
