@@ -32,8 +32,10 @@ type Documents interface {
 // Program is a compiled definition. It is immutable, shared by many runs, and interprets
 // events deterministically: everything it may know comes from its arguments.
 //
-// An error means that the run cannot go on: the engine ends it as failed with the error's
-// text as its reason, keeping every effect that the turn had asked for before.
+// An error of kind Conflict, Invalid or NotFound that answers EventRetry, EventRerun or
+// EventSkip before any effect was asked for rejects the operator's request: the run stays as
+// it was. Any other error means that the run cannot go on: the engine ends it as failed with
+// the error's text as its reason, keeping every effect that the turn had asked for before.
 type Program interface {
 	// Start handles the first turn of a run.
 	Start(t Turn) error
