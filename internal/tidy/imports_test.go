@@ -18,8 +18,7 @@ var level = map[string]int{
 	"engine/enginetest": 3, "store": 3,
 	"store/storetest": 4, "store/memstore": 4, "store/pebblestore": 4, "runner": 4,
 	"connector": 4, "connector/egress": 4, "connector/httpcall": 4, "connector/eventbus": 4,
-	"api/conductorapi": {"api/conductorapi/events", "api/conductorapi/schedule"},
-	"observe":          4, "api/pb": 4,
+	"observe": 4, "api/pb": 4,
 	"api": 5, "api/textindex": 4,
 	"api/conductorapi/query": 4, "api/conductorapi/events": 6, "api/conductorapi/schedule": 6,
 	"api/conductorapi": 6, "api/adminapi": 6, "api/grpcapi": 6,
@@ -31,11 +30,11 @@ var level = map[string]int{
 
 // peers are imports within a level that are meant.
 var peers = map[string][]string{
+	"api/conductorapi":   {"api/conductorapi/events", "api/conductorapi/schedule"},
 	"":                   {"value"},
 	"connector":          {"connector/egress", "connector/httpcall", "connector/eventbus"},
 	"connector/httpcall": {"connector", "connector/egress"},
 	"connector/eventbus": {"connector", "connector/egress"},
-	"api/conductorapi":   {"api/conductorapi/events", "api/conductorapi/schedule"},
 	"observe":            {"runner"},
 	"dialect/conductor":  {"dialect/conductor/model"},
 }
