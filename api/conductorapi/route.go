@@ -58,7 +58,7 @@ func routes() []route {
 	var all []route
 	for _, group := range [][]route{
 		metadataRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(), taskRoutes(),
-		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(),
+		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(), dryRoutes(),
 		scheduleRoutes(),
 	} {
 		all = append(all, group...)
