@@ -11,7 +11,7 @@ func (c *oneRun) control(s *session, done string, fn func(*peer) error) error {
 			return err
 		}
 		if s.format == formatJSON {
-			return s.json(map[string]string{"runId": c.RunID, "done": done})
+			return s.json(map[string]string{"id": c.RunID, "done": done})
 		}
 		s.printf("run %s %s\n", c.RunID, done)
 		return nil

@@ -15,41 +15,34 @@ import (
 	tuttipb "github.com/tutti-run/tutti/api/pb/tutti/v1"
 )
 
-// runView is a run as the command line prints it.
+// runView is a run as JSON, with the names of the native HTTP API.
 type runView struct {
-	RunID         string            `json:"runId"`
+	ID            string            `json:"id"`
+	Namespace     string            `json:"namespace"`
+	Dialect       string            `json:"dialect"`
 	Definition    string            `json:"definition"`
 	Version       int32             `json:"version"`
-	Dialect       string            `json:"dialect"`
 	Status        string            `json:"status"`
 	Reason        string            `json:"reason,omitempty"`
-	StartTime     string            `json:"startTime"`
-	UpdateTime    string            `json:"updateTime"`
-	EndTime       string            `json:"endTime,omitempty"`
 	Input         json.RawMessage   `json:"input,omitempty"`
 	Output        json.RawMessage   `json:"output,omitempty"`
 	CorrelationID string            `json:"correlationId,omitempty"`
 	Priority      int32             `json:"priority,omitempty"`
-	ParentRunID   string            `json:"parentRunId,omitempty"`
 	Labels        map[string]string `json:"labels,omitempty"`
+	ParentRun     string            `json:"parentRun,omitempty"`
+	StartMs       int64             `json:"startMs"`
+	UpdateMs      int64             `json:"updateMs"`
+	EndMs         int64             `json:"endMs,omitempty"`
 }
 
 func viewOf(r *tuttipb.Run) runView {
 	return runView{
-		RunID: r.RunId, Definition: r.Definition, Version: r.Version, Dialect: r.Dialect,
-		Status: r.Status.String(), Reason: r.Reason, StartTime: stamp(r.StartMs),
-		UpdateTime: stamp(r.UpdateMs), EndTime: stamp(r.EndMs), Input: r.Input,
+		ID: r.RunId, Namespace: r.Namespace, Dialect: r.Dialect, Definition: r.Definition,
+		Version: r.Version, Status: r.Status.String(), Reason: r.Reason, Input: r.Input,
 		Output: r.Output, CorrelationID: r.CorrelationId, Priority: r.Priority,
-		ParentRunID: r.ParentRunId, Labels: r.Labels,
+		Labels: r.Labels, ParentRun: r.ParentRunId, StartMs: r.StartMs, UpdateMs: r.UpdateMs,
+		EndMs: r.EndMs,
 	}
-}
-
-// stamp formats a time in Unix milliseconds for programs; 0 is empty.
-func stamp(ms int64) string {
-	if ms == 0 {
-		return ""
-	}
-	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
 // clock formats a time in Unix milliseconds for people.
@@ -135,7 +128,7 @@ func (c *runCmd) Run(s *session) error {
 
 func (c *runCmd) started(s *session, rep *tuttipb.StartReply) error {
 	if s.format == formatJSON {
-		return s.json(map[string]any{"runId": rep.RunId, "existing": rep.Existing})
+		return s.json(map[string]any{"id": rep.RunId, "existing": rep.Existing})
 	}
 	s.printf("%s\n", rep.RunId)
 	return nil
@@ -283,18 +276,16 @@ func (c *listCmd) listDefinitions(s *session, p *peer) error {
 		}
 	}
 	type view struct {
-		Dialect    string `json:"dialect"`
-		Name       string `json:"name"`
-		Version    int32  `json:"version"`
-		CreateTime string `json:"createTime"`
-		UpdateTime string `json:"updateTime"`
+		Dialect  string `json:"dialect"`
+		Name     string `json:"name"`
+		Version  int32  `json:"version"`
+		CreateMs int64  `json:"createMs"`
+		UpdateMs int64  `json:"updateMs"`
 	}
 	views := make([]view, len(all))
 	t := table{head: []string{"DEFINITION", "VERSION", "DIALECT", "UPDATED"}}
 	for i, d := range all {
-		views[i] = view{
-			d.Ref.Dialect, d.Ref.Name, d.Ref.Version, stamp(d.CreateMs), stamp(d.UpdateMs),
-		}
+		views[i] = view{d.Ref.Dialect, d.Ref.Name, d.Ref.Version, d.CreateMs, d.UpdateMs}
 		t.add(d.Ref.Name, d.Ref.Version, d.Ref.Dialect, clock(d.UpdateMs))
 	}
 	switch {
@@ -370,7 +361,7 @@ func (c *explainCmd) Run(s *session) error {
 			return err
 		}
 		if s.format == formatJSON {
-			return s.json(explanationOf(rep))
+			return s.json(explanationOf(c.RunID, rep))
 		}
 		s.printf("%s\n", rep.Summary)
 		if len(rep.Waits) > 1 {
@@ -385,26 +376,26 @@ func (c *explainCmd) Run(s *session) error {
 	})
 }
 
-func explanationOf(rep *tuttipb.ExplainReply) any {
+// explanationOf is an explanation as JSON, with the names of the native HTTP API.
+func explanationOf(id string, rep *tuttipb.ExplainReply) any {
 	type wait struct {
-		Sentence string `json:"sentence"`
-		Kind     string `json:"kind"`
-		Name     string `json:"name,omitempty"`
-		TaskID   string `json:"taskId,omitempty"`
-		Queue    string `json:"queue,omitempty"`
-		WorkerID string `json:"workerId,omitempty"`
-		Since    string `json:"since,omitempty"`
-		Wake     string `json:"wake,omitempty"`
+		Code    string `json:"code"`
+		Text    string `json:"text"`
+		Name    string `json:"name,omitempty"`
+		Task    string `json:"task,omitempty"`
+		Queue   string `json:"queue,omitempty"`
+		Worker  string `json:"worker,omitempty"`
+		SinceMs int64  `json:"sinceMs,omitempty"`
+		UntilMs int64  `json:"untilMs,omitempty"`
 	}
 	waits := make([]wait, len(rep.Waits))
 	for i, w := range rep.Waits {
 		waits[i] = wait{
-			w.Sentence, w.Kind, w.Name, w.TaskId, w.Queue, w.WorkerId, stamp(w.SinceMs),
-			stamp(w.WakeMs),
+			w.Kind, w.Sentence, w.Name, w.TaskId, w.Queue, w.WorkerId, w.SinceMs, w.WakeMs,
 		}
 	}
 	return map[string]any{
-		"status": rep.Status.String(), "summary": rep.Summary, "waits": waits,
+		"run": id, "status": rep.Status.String(), "text": rep.Summary, "waits": waits,
 		"omitted": rep.Omitted,
 	}
 }
@@ -448,11 +439,11 @@ func printEvent(s *session, ev *tuttipb.HistoryEvent) error {
 		return nil
 	}
 	return json.NewEncoder(s.Stdout).Encode(struct {
-		Sequence uint64          `json:"sequence"`
-		Time     string          `json:"time"`
-		Type     string          `json:"type"`
-		Name     string          `json:"name,omitempty"`
-		TaskID   string          `json:"taskId,omitempty"`
-		Data     json.RawMessage `json:"data,omitempty"`
-	}{ev.Sequence, stamp(ev.TimeMs), ev.Type, ev.Name, ev.TaskId, ev.Data})
+		Number uint64          `json:"number"`
+		TimeMs int64           `json:"timeMs"`
+		Kind   string          `json:"kind"`
+		Task   string          `json:"task,omitempty"`
+		Name   string          `json:"name,omitempty"`
+		Data   json.RawMessage `json:"data,omitempty"`
+	}{ev.Sequence, ev.TimeMs, ev.Type, ev.TaskId, ev.Name, ev.Data})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
+	"github.com/tutti-run/tutti/api/adminapi"
 	"github.com/tutti-run/tutti/api/conductorapi"
 	"github.com/tutti-run/tutti/api/conductorapi/events"
 	"github.com/tutti-run/tutti/api/grpcapi"
@@ -24,7 +25,6 @@ import (
 	"github.com/tutti-run/tutti/connector/eventbus"
 	"github.com/tutti-run/tutti/connector/httpcall"
 	"github.com/tutti-run/tutti/dialect/conductor"
-	"github.com/tutti-run/tutti/engine"
 	"github.com/tutti-run/tutti/runner"
 	"github.com/tutti-run/tutti/store"
 	"github.com/tutti-run/tutti/store/memstore"
@@ -42,7 +42,7 @@ type serverOptions struct {
 // dataSpace is what the server needs of a store.
 type dataSpace interface {
 	store.Store
-	Healthy() error
+	store.Inspector
 }
 
 // server is a running server: everything from the store up to the listeners.
@@ -54,6 +54,7 @@ type server struct {
 	data       dataSpace
 	run        *runner.Runner
 	svc        *api.Service
+	obs        observers
 	connectors atomic.Pointer[connectors]
 	bus        *eventbus.Registry
 	appliers   api.Appliers
@@ -75,7 +76,7 @@ func startServer(ctx context.Context, o serverOptions) (_ *server, err error) {
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		s.listen, s.openData, s.openConnectors, s.openProtocols,
+		s.listen, s.openObservers, s.openData, s.openConnectors, s.openProtocols, s.openProfiles,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -141,6 +142,7 @@ func (s *server) openData(ctx context.Context) (err error) {
 	dialects := []tutti.Dialect{conductor.Dialect{}}
 	s.run, err = runner.Open(ctx, runner.Options{
 		Store: s.data, Dialects: dialects, Logger: s.log, Observe: s.observe,
+		OnBatch: s.obs.metrics.OnBatch,
 	})
 	if err != nil {
 		return dataError(s.opts.Data, err)
@@ -152,8 +154,15 @@ func (s *server) openData(ctx context.Context) (err error) {
 		Retention: tutti.RetentionPolicy{
 			AgeMs: s.opts.RetentionAge.Milliseconds(), Count: s.opts.RetentionCount,
 		},
+		Text: s.obs.text, Trace: s.obs.tracer.TraceParent,
 	})
-	return nil
+	if s.opts.memory {
+		return nil
+	}
+	s.background(s.svc.RunAuditor)
+	s.background(s.svc.RunRetention)
+	s.background(s.svc.RunTextIndex)
+	return s.measure()
 }
 
 func (s *server) openStore() (dataSpace, error) {
@@ -170,8 +179,11 @@ func scratchServer(ctx context.Context, log *slog.Logger) (*server, error) {
 	s := &server{
 		opts: serverOptions{memory: true}, log: log, appliers: api.Appliers{},
 	}
-	if err := s.openData(ctx); err != nil {
-		return nil, err
+	for _, step := range []func(context.Context) error{s.openObservers, s.openData} {
+		if err := step(ctx); err != nil {
+			s.close()
+			return nil, err
+		}
 	}
 	s.openAppliers()
 	return s, nil
@@ -196,13 +208,6 @@ func dataError(dir string, err error) error {
 	return e
 }
 
-// observe is told of every durable transition, from goroutines of the shards.
-func (s *server) observe(notes []engine.Notification) {
-	if c := s.connectors.Load(); c != nil {
-		c.observe(notes)
-	}
-}
-
 // openConnectors starts what performs tasks inside the server.
 func (s *server) openConnectors(context.Context) error {
 	guard, err := egress.New(egress.Policy{
@@ -216,10 +221,8 @@ func (s *server) openConnectors(context.Context) error {
 	always := func(string) *egress.Guard { return guard }
 	calls := httpcall.New(httpcall.Config{Guard: always})
 	kafka := eventbus.NewKafkaTask(eventbus.KafkaTaskConfig{Guard: always})
-	bus := eventbus.New(eventbus.Config{
-		Internal: events.NewQueues(s.svc),
-
-		NATS:  eventbus.NATSConfig{URL: s.opts.NATSURL},
+	s.bus = eventbus.New(eventbus.Config{
+		Internal: events.NewQueues(s.svc), NATS: eventbus.NATSConfig{URL: s.opts.NATSURL},
 		Kafka: eventbus.KafkaConfig{Brokers: s.opts.KafkaBrokers},
 		Report: func(queue string, err error) {
 			s.log.Warn("event queue", "queue", queue, "error", err)
@@ -227,16 +230,15 @@ func (s *server) openConnectors(context.Context) error {
 	})
 	pools := newConnectors(s.svc, map[string]connector.Connector{
 		conductor.QueueHTTP: calls, conductor.QueueKafka: kafka,
-		conductor.QueueEvent: &eventbus.EventTask{Bus: bus},
+		conductor.QueueEvent: &eventbus.EventTask{Bus: s.bus},
 	}, s.log, s.opts.DrainTimeout)
 	s.onClose(func() {
 		pools.close()
-		bus.Close()
+		s.bus.Close()
 		kafka.Close()
 		calls.Close()
 	})
 	s.connectors.Store(pools)
-	s.bus = bus
 	pools.serve(api.DefaultNamespace)
 	for _, q := range s.run.Queues() {
 		if ns, name, ok := strings.Cut(q.Name, "/"); ok && strings.HasPrefix(name, "@") {
@@ -263,6 +265,11 @@ func (s *server) openProtocols(context.Context) error {
 	} {
 		s.mux.Handle(path, conductorHandler)
 	}
+	admin := adminapi.New(adminapi.Options{
+		Service: s.svc, Appliers: s.appliers, Logger: s.log, Version: version,
+	})
+	s.mux.Handle(adminapi.Prefix+"/", admin.Handler())
+	s.mux.Handle("GET /metrics", s.obs.metrics.Handler())
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.HandleFunc("GET /{$}", s.landing)
@@ -271,20 +278,6 @@ func (s *server) openProtocols(context.Context) error {
 	}
 	s.grpc, s.grpcHTTP = grpcapi.NewServer(native), grpcapi.NewServer(native)
 	return nil
-}
-
-// background runs a part of the server until the server ends.
-func (s *server) background(run func(context.Context)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		run(ctx)
-	}()
-	s.onClose(func() {
-		cancel()
-		<-done
-	})
 }
 
 // openAppliers joins the dialects that can store definitions from files.
@@ -318,7 +311,8 @@ func (s *server) serve() {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	s.http = &http.Server{
-		Handler:           newGuard(s.split(), loopback(s.opts.Listen), s.opts.AllowedHosts),
+		Handler: newGuard(
+			api.TraceContext(s.split()), loopback(s.opts.Listen), s.opts.AllowedHosts),
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      api.MaxWait + time.Minute,
 		IdleTimeout:       5 * time.Minute,
