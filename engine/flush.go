@@ -28,9 +28,7 @@ func (b *Batch) flushRun(r *runState) {
 		}
 	}
 	b.flushFrames(r)
-	if len(r.history) > 0 {
-		b.flushHistory(r)
-	}
+	b.flushHistory(r)
 	if r.headDirty {
 		b.w.Set(runKey(r.ID, partHead), encodeHead(&r.Run, &r.in, put))
 	}

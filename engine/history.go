@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tutti-run/tutti"
@@ -115,19 +117,37 @@ func (b *Batch) record(r *runState, ev HistoryEvent) {
 	e.str(5, ev.Worker)
 	e.str(6, ev.Note)
 	e.bytes(7, ev.Detail)
-	if len(r.history) > 0 && r.events%segmentEvents == 0 {
-		b.flushHistory(r)
-	}
-	r.history = protowire.AppendTag(r.history, 1, protowire.BytesType)
-	r.history = protowire.AppendBytes(r.history, e.b)
+	r.history.add(r.events/segmentEvents, e.b)
 	r.events++
 	r.hotDirty = true
 }
 
-// flushHistory appends the batch's entries to the segment that they belong to.
+// journal is what a batch adds to the history of a run: the ends of segments, in order.
+type journal []segment
+
+type segment struct {
+	number  uint32
+	entries []byte
+}
+
+func (j *journal) add(number uint32, entry []byte) {
+	if n := len(*j); n == 0 || (*j)[n-1].number != number {
+		*j = append(*j, segment{number: number})
+	}
+	last := &(*j)[len(*j)-1]
+	last.entries = protowire.AppendTag(last.entries, 1, protowire.BytesType)
+	last.entries = protowire.AppendBytes(last.entries, entry)
+}
+
+// mark returns the journal as it is, whatever is added later.
+func (j journal) mark() journal { return slices.Clone(j) }
+
+// flushHistory appends the batch's entries to the segments that they belong to.
 func (b *Batch) flushHistory(r *runState) {
-	segment := (r.events - 1) / segmentEvents
-	b.w.Append(numberedKey(r.ID, partHistory, segment), r.history)
+	for i, s := range r.history {
+		b.w.Append(numberedKey(r.ID, partHistory, s.number), s.entries)
+		r.history[i].entries = nil
+	}
 	r.history = r.history[:0]
 }
 

@@ -130,6 +130,9 @@ func (b *Batch) reviveParent(r *runState, byParent bool) {
 	}
 	r.eachWaiting(func(h holder) {
 		b.send(message{kind: msgReopened, run: h.run, seq: h.seq, from: r.ID})
+		if !r.Status.Open() { // again, at once, before anybody knew that it was reopened
+			b.reportEnd(r, h)
+		}
 	})
 }
 
@@ -164,7 +167,7 @@ func (b *Batch) goOn(r *runState, ev tutti.Event) error {
 	}
 	run, hot, out := r.Run, r.hot, r.out
 	hot.inline = slices.Clone(hot.inline)
-	history, notes := len(r.history), len(b.fx.Notes)
+	history, notes := r.history.mark(), len(b.fx.Notes)
 	b.reopen(r)
 	t := &turn{b: b, r: r}
 	err := protect(func() error { return r.prog.Resume(t, ev) })
@@ -173,8 +176,9 @@ func (b *Batch) goOn(r *runState, ev tutti.Event) error {
 		b.conclude(t, err)
 		return nil
 	}
+	hot.asks = r.asks // numbers of questions are never used again
 	r.Run, r.hot, r.out = run, hot, out
-	r.history, b.fx.Notes = r.history[:history], b.fx.Notes[:notes]
+	r.history, b.fx.Notes = history, b.fx.Notes[:notes]
 	b.releaseRunPermit(r)
 	return rejected
 }
@@ -290,6 +294,7 @@ func (b *Batch) dropIndex(r *runState) {
 	if r.wasIndex != nil {
 		b.w.Delete(r.wasIndex)
 		eachLabelRow(r, b.w.Delete)
+		r.wasIndex = nil
 	}
 }
 

@@ -16,7 +16,7 @@ type runState struct {
 	frames  map[tutti.FrameID]*frameState
 	tasks   map[tutti.Seq]*taskState
 	spill   map[tutti.Seq]bool // open tasks in rows of their own; nil = not loaded
-	history []byte             // entries of this batch
+	history journal            // entries of this batch
 
 	touched   bool // is in the batch's list
 	headDirty bool

@@ -11,7 +11,8 @@ func encodeSpec(s *tutti.RunSpec) []byte {
 	e.str(3, s.Definition)
 	e.u(4, uint64(s.Version))
 	if s.Source != nil {
-		e.bytes(5, encodeSource(s.Source))
+		src := encodeSource(s.Source)
+		e.msg(5, func(m *enc) { m.b = src })
 	}
 	e.bytes(6, s.Input)
 	e.str(7, s.CorrelationID)

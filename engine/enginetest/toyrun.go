@@ -154,7 +154,8 @@ func (t *toyTurn) begin(id tutti.FrameID, s *state, nd *node) (bool, error) {
 		}
 		t.local(id, s, nd, tutti.Completed, value.Marshal(draws))
 	case nd.Fail != "":
-		t.EndRun(tutti.RunFailed, nil, nd.Fail, 0)
+		s.cur = t.local(id, s, nd, tutti.Fatal, nil)
+		t.EndRun(tutti.RunFailed, nil, nd.Fail, s.cur)
 		return false, nil
 	case nd.Error != "":
 		return false, errors.New(nd.Error)
@@ -174,11 +175,11 @@ func (t *toyTurn) begin(id tutti.FrameID, s *state, nd *node) (bool, error) {
 
 func (t *toyTurn) local(
 	id tutti.FrameID, s *state, nd *node, st tutti.TaskStatus, out value.Raw,
-) {
-	t.AddTask(tutti.TaskSpec{
+) tutti.Seq {
+	return t.AddTask(tutti.TaskSpec{
 		Frame: id, Name: nd.Name, Type: "local", Kind: tutti.Local, Node: int32(s.pc),
 		Status: st, Output: out,
-	})
+	}).Seq
 }
 
 func (t *toyTurn) scope(id tutti.FrameID, s *state, nd *node) tutti.Seq {
@@ -325,6 +326,11 @@ func (t *toyTurn) retryAll(deep bool) error {
 		s := t.frame(task.Frame)
 		nd := &t.p.lists[s.list][s.pc]
 		switch {
+		case task.Kind == tutti.Local:
+			t.MarkRetried(task.Seq)
+			if err := t.advance(task.Frame); err != nil {
+				return err
+			}
 		case task.Kind == tutti.Scope:
 			t.ReopenTask(task.Seq)
 			if s.opened > 0 && s.opened < nd.Fork {
