@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -422,7 +423,9 @@ func TestHandoff(t *testing.T) {
 	}
 }
 
-func TestPrepare(t *testing.T) {
+func TestPrepare(t *testing.T) { synctest.Test(t, testPrepare) }
+
+func testPrepare(t *testing.T) {
 	s := inMemory(t, api.Options{})
 	ctx := t.Context()
 	s.define("alone", `[{"wait":0}]`)
@@ -435,6 +438,7 @@ func TestPrepare(t *testing.T) {
 	}
 	first := s.start(tutti.RunSpec{Definition: "alone"})
 	parent := s.start(tutti.RunSpec{Definition: "parent"})
+	synctest.Wait()
 	child := must[[]engine.IndexEntry](t)(
 		s.ByLabel(ctx, ns, engine.LabelParent, parent.String(), 0))
 	if len(child) != 1 {

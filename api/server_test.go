@@ -209,11 +209,11 @@ func TestRetention(t *testing.T) {
 				t.Errorf("kept %v, want %v", got, want)
 			}
 		}
-		check(6, 3)                      // one is the parent's child
+		check(6, 3)               // one is the parent's child
 		time.Sleep(3*day + day/2) // 8.5 days after the first
-		check(4, 3)                      // two of five are too old; the child is not removed
-		time.Sleep(30 * day)             // all are too old
-		check(1, 3)                      // but the child of an open run
+		check(4, 3)               // two of five are too old; the child is not removed
+		time.Sleep(30 * day)      // all are too old
+		check(1, 3)               // but the child of an open run
 		must[*tutti.Task](t)(s.Signal(ctx, ns, parent, "", engine.Outcome{Status: tutti.Completed}))
 		check(0, 3)
 	})

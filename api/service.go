@@ -169,3 +169,24 @@ func checkOptional(what, name string) error {
 	}
 	return checkName(what, name)
 }
+
+// Stats are figures of the server since it started.
+type Stats struct {
+	runner.Stats
+	Shards  int
+	Started time.Time
+	// TextLag is by how much the index of free text is behind.
+	TextLag time.Duration
+}
+
+// Stats returns the server's current figures.
+func (s *Service) Stats(ctx context.Context, ns string) (Stats, error) {
+	if err := s.authorize(ctx, ReadQueues, ns); err != nil {
+		return Stats{}, err
+	}
+	st := Stats{Stats: s.run.Stats(), Shards: s.run.Shards(), Started: s.begun}
+	if s.opts.Text != nil {
+		st.TextLag = s.opts.Text.Lag()
+	}
+	return st, nil
+}

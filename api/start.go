@@ -3,9 +3,12 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/http"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/engine"
+	"github.com/tutti-run/tutti/observe"
 	"github.com/tutti-run/tutti/value"
 )
 
@@ -55,6 +58,7 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 		}
 	}
 	s.seen.see(spec.Namespace)
+	s.inheritTrace(ctx, &spec)
 	return engine.Start{
 		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true, Fresh: true,
 	}, nil
@@ -121,4 +125,37 @@ func checkPayload(op string, raw value.Raw) error {
 		return &tutti.Error{Kind: tutti.Invalid, Op: op, Code: "InvalidJSON", Err: err}
 	}
 	return nil
+}
+
+// traceKey is the key under which a context carries the trace context of a request.
+type traceKey struct{}
+
+// WithTraceParent returns a context that carries the W3C trace context of a request, so that
+// runs started by it become part of its trace, when the server traces at all.
+func WithTraceParent(ctx context.Context, traceParent string) context.Context {
+	if !observe.ValidTraceParent(traceParent) {
+		return ctx
+	}
+	return context.WithValue(ctx, traceKey{}, traceParent)
+}
+
+// TraceContext takes the W3C trace context of HTTP requests for the runs that they start.
+func TraceContext(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if tp := r.Header.Get("Traceparent"); tp != "" {
+			r = r.WithContext(WithTraceParent(r.Context(), tp))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// inheritTrace labels a start with the trace context of its request.
+func (s *Service) inheritTrace(ctx context.Context, spec *tutti.RunSpec) {
+	tp, ok := ctx.Value(traceKey{}).(string)
+	if !ok || s.opts.Trace == nil || spec.Labels[tutti.LabelTrace] != "" {
+		return
+	}
+	labels := map[string]string{tutti.LabelTrace: tp}
+	maps.Copy(labels, spec.Labels)
+	spec.Labels = labels
 }
