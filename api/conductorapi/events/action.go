@@ -27,8 +27,12 @@ func (h *Handlers) handle(ctx context.Context, m eventbus.Message) error {
 		h.log.Warn("event is no JSON", "queue", m.Queue, "message", m.ID, "error", err)
 		return nil
 	}
+	handlers := h.handlersOf(m.Queue)
+	if len(handlers) == 0 {
+		return errNoHandler // it stays for the next one
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, hd := range h.handlersOf(m.Queue) {
+	for _, hd := range handlers {
 		if !h.wants(hd, payload, m) {
 			continue
 		}
@@ -41,6 +45,8 @@ func (h *Handlers) handle(ctx context.Context, m eventbus.Message) error {
 	}
 	return g.Wait()
 }
+
+var errNoHandler = errors.New("the queue has no active handler any more")
 
 // wants evaluates the condition of a handler.
 func (h *Handlers) wants(hd *handler, payload any, m eventbus.Message) bool {
