@@ -51,7 +51,7 @@ func obj(pairs ...any) *value.Object {
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
 
 func (rt *route) operation() *value.Object {
-	tag := strings.Split(strings.TrimPrefix(rt.pattern, "/api"), "/")[1]
+	tag, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(rt.pattern, "/"), "api/"), "/")
 	op := obj("tags", []any{tag}, "summary", rt.doc, "operationId", rt.id())
 	if rt.perm != open {
 		op.Set("x-permission", string(rt.perm))
