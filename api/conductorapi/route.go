@@ -59,7 +59,7 @@ func routes() []route {
 	for _, group := range [][]route{
 		metadataRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(), taskRoutes(),
 		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(), dryRoutes(),
-		scheduleRoutes(),
+		scheduleRoutes(), trialRoutes(),
 	} {
 		all = append(all, group...)
 	}
