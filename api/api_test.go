@@ -192,7 +192,8 @@ func TestLifeOfARun(t *testing.T) {
 		if tutti.KindOf(err) != tutti.Conflict {
 			t.Errorf("a second completion: %v, want a conflict", err)
 		}
-		if _, err = s.Signal(ctx, ns, id, "nobody", engine.Outcome{}); tutti.KindOf(err) != tutti.Conflict {
+		_, err = s.Signal(ctx, ns, id, "nobody", engine.Outcome{})
+		if tutti.KindOf(err) != tutti.Conflict {
 			t.Errorf("a signal for nobody: %v, want a conflict", err)
 		}
 		must[*tutti.Task](t)(s.Signal(ctx, ns, id, "", engine.Outcome{
@@ -387,9 +388,8 @@ func TestBulk(t *testing.T) {
 		ids = append(ids, s.start(tutti.RunSpec{Definition: "d"}).String())
 	}
 	ids[50] = "nonsense"
-	out := must[[]api.BulkOutcome](t)(s.Bulk(ctx, ids, func(ctx context.Context, id tutti.RunID) error {
-		return s.Pause(ctx, ns, id, "")
-	}))
+	pause := func(ctx context.Context, id tutti.RunID) error { return s.Pause(ctx, ns, id, "") }
+	out := must[[]api.BulkOutcome](t)(s.Bulk(ctx, ids, pause))
 	for i, o := range out {
 		if o.ID != ids[i] || (o.Err != nil) != (i == 50) {
 			t.Errorf("outcome %d: %+v", i, o)
@@ -454,24 +454,33 @@ func testPrepare(t *testing.T) {
 func TestStartRefuses(t *testing.T) {
 	s := inMemory(t, api.Options{})
 	long := strings.Repeat("x", api.MaxNameBytes+1)
+	toy := func(change func(*tutti.RunSpec)) tutti.RunSpec {
+		spec := tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "d"}
+		change(&spec)
+		return spec
+	}
 	for name, tt := range map[string]struct {
 		spec tutti.RunSpec
 		kind tutti.Kind
 	}{
-		"no namespace":   {tutti.RunSpec{Dialect: "toy", Definition: "d"}, tutti.Invalid},
-		"bad namespace":  {tutti.RunSpec{Namespace: "a/b", Dialect: "toy", Definition: "d"}, tutti.Invalid},
-		"no definition":  {tutti.RunSpec{Namespace: ns, Dialect: "toy"}, tutti.Invalid},
-		"zero byte":      {tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "a\x00"}, tutti.Invalid},
-		"unknown":        {tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "d"}, tutti.NotFound},
-		"no dialect":     {tutti.RunSpec{Namespace: ns, Dialect: "asl", Definition: "d"}, tutti.Unsupported},
-		"any dialect":    {tutti.RunSpec{Namespace: ns, Definition: "d"}, tutti.NotFound},
-		"long key":       {tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "d", IdempotencyKey: long}, tutti.Invalid},
-		"long label":     {tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "d", Labels: map[string]string{"a": long}}, tutti.Invalid},
-		"malformed JSON": {tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "d", Input: value.Raw(`{`)}, tutti.Invalid},
-		"large":          {tutti.RunSpec{Namespace: ns, Dialect: "toy", Definition: "d", Input: make([]byte, api.MaxPayloadBytes+1)}, tutti.Exhausted},
-		"bad source": {tutti.RunSpec{Namespace: ns, Source: &tutti.Source{
-			Dialect: "toy", Name: "x", Body: value.Raw(`{}`),
-		}}, tutti.Invalid},
+		"no namespace":  {toy(func(s *tutti.RunSpec) { s.Namespace = "" }), tutti.Invalid},
+		"bad namespace": {toy(func(s *tutti.RunSpec) { s.Namespace = "a/b" }), tutti.Invalid},
+		"no definition": {toy(func(s *tutti.RunSpec) { s.Definition = "" }), tutti.Invalid},
+		"zero byte":     {toy(func(s *tutti.RunSpec) { s.Definition = "a\x00" }), tutti.Invalid},
+		"unknown":       {toy(func(*tutti.RunSpec) {}), tutti.NotFound},
+		"no dialect":    {toy(func(s *tutti.RunSpec) { s.Dialect = "asl" }), tutti.Unsupported},
+		"any dialect":   {toy(func(s *tutti.RunSpec) { s.Dialect = "" }), tutti.NotFound},
+		"long key":      {toy(func(s *tutti.RunSpec) { s.IdempotencyKey = long }), tutti.Invalid},
+		"long label": {toy(func(s *tutti.RunSpec) {
+			s.Labels = map[string]string{"a": long}
+		}), tutti.Invalid},
+		"malformed JSON": {toy(func(s *tutti.RunSpec) { s.Input = value.Raw(`{`) }), tutti.Invalid},
+		"large": {toy(func(s *tutti.RunSpec) {
+			s.Input = make([]byte, api.MaxPayloadBytes+1)
+		}), tutti.Exhausted},
+		"bad source": {toy(func(s *tutti.RunSpec) {
+			s.Source = &tutti.Source{Dialect: "toy", Name: "x", Body: value.Raw(`{}`)}
+		}), tutti.Invalid},
 	} {
 		if _, err := s.Start(t.Context(), tt.spec); tutti.KindOf(err) != tt.kind || err == nil {
 			t.Errorf("%s: %v, want %s", name, err, tt.kind)

@@ -128,7 +128,7 @@ func (v *RunView) Program() (tutti.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.svc.program(src)
+	return v.svc.program(src, v.Run.SourceHash)
 }
 
 // History calls fn for the entries of the run's history after a number, in order, until it

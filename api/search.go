@@ -239,8 +239,9 @@ func (f *finder) indexed(take func(found) bool) error {
 // decided reports whether an index row holds all that the query asks of a run.
 func (f *finder) decided() bool {
 	q := f.q
-	return f.visit == nil && len(q.IDs) == 0 && q.Version == 0 && q.CorrelationID == "" && len(q.Labels) == 0 &&
-		q.Parent.IsZero() && !q.TopLevel && len(f.words) == 0 && q.Where == nil &&
+	return f.visit == nil && len(q.IDs) == 0 && q.Version == 0 && q.CorrelationID == "" &&
+		len(q.Labels) == 0 && q.Parent.IsZero() && !q.TopLevel && len(f.words) == 0 &&
+		q.Where == nil &&
 		!slices.ContainsFunc(q.Sort, func(k SortKey) bool { return k.Field > sortInIndex })
 }
 

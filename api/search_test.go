@@ -112,6 +112,7 @@ func testSearch(t *testing.T, indexed bool) {
 		time.Sleep(time.Second)
 	}
 	const child = 5
+	urgent := func(r *tutti.Run) bool { return r.Priority > 0 }
 	ended := []tutti.RunStatus{tutti.RunCompleted, tutti.RunFailed}
 	byDef := []api.SortKey{{Field: api.SortDefinition}, {Field: api.SortStart}}
 	for name, tt := range map[string]struct {
@@ -133,7 +134,7 @@ func testSearch(t *testing.T, indexed bool) {
 		"parent":      {api.Query{Parent: ids[4]}, []int{child}, 1},
 		"ids":         {api.Query{IDs: []tutti.RunID{ids[1], ids[3], {}}}, []int{3, 1}, 2},
 		"version":     {api.Query{Version: 2}, nil, 0},
-		"where":       {api.Query{Where: func(r *tutti.Run) bool { return r.Priority > 0 }}, []int{3, 0}, 2},
+		"where":       {api.Query{Where: urgent}, []int{3, 0}, 2},
 		"text":        {api.Query{Text: "apple"}, []int{4, 0}, 2},
 		"words":       {api.Query{Text: "PEAR apple"}, []int{4}, 1},
 		"reason":      {api.Query{Text: "decl*"}, []int{1}, 1},

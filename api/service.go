@@ -81,6 +81,7 @@ func (s *Service) Healthy() error { return s.run.Healthy() }
 type programCache struct {
 	mu     sync.Mutex
 	byHash map[tutti.Hash]tutti.Program
+	linked map[*tutti.Source]tutti.Hash // of sources of the catalogue, which never change
 }
 
 // maxPrograms bounds the compiled definitions that are kept; over it all are dropped.
@@ -102,9 +103,26 @@ func (c *programCache) put(hash tutti.Hash, p tutti.Program) {
 	c.byHash[hash] = p
 }
 
-// program compiles a source, or finds it compiled.
-func (s *Service) program(src *tutti.Source) (tutti.Program, error) {
-	hash := engine.SourceHash(src)
+// hashOf is engine.SourceHash of a source of the catalogue, computed once.
+func (c *programCache) hashOf(src *tutti.Source) tutti.Hash {
+	c.mu.Lock()
+	hash, ok := c.linked[src]
+	c.mu.Unlock()
+	if ok {
+		return hash
+	}
+	hash = engine.SourceHash(src)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.linked == nil || len(c.linked) >= maxPrograms {
+		c.linked = map[*tutti.Source]tutti.Hash{}
+	}
+	c.linked[src] = hash
+	return hash
+}
+
+// program compiles a source with a hash, or finds it compiled.
+func (s *Service) program(src *tutti.Source, hash tutti.Hash) (tutti.Program, error) {
 	if p, ok := s.programs.get(hash); ok {
 		return p, nil
 	}

@@ -35,8 +35,10 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 	if err := checkSpec(&spec); err != nil {
 		return none, err
 	}
-	src := spec.Source
-	if src == nil {
+	src, hash := spec.Source, tutti.Hash{}
+	if src != nil {
+		hash = engine.SourceHash(src)
+	} else {
 		if err := s.chooseDialect(&spec); err != nil {
 			return none, err
 		}
@@ -46,9 +48,10 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 		if err != nil {
 			return none, err
 		}
+		hash = s.programs.hashOf(src)
 	}
 	spec.Definition = src.Name
-	prog, err := s.program(src)
+	prog, err := s.program(src, hash)
 	if err != nil {
 		return none, err
 	}
@@ -60,7 +63,8 @@ func (s *Service) prepareStart(ctx context.Context, spec tutti.RunSpec) (engine.
 	s.seen.see(spec.Namespace)
 	s.inheritTrace(ctx, &spec)
 	return engine.Start{
-		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Prepared: true, Fresh: true,
+		ID: s.run.PlaceRun(&spec), Spec: spec, Source: src, Hash: hash, Prepared: true,
+		Fresh: true,
 	}, nil
 }
 

@@ -19,6 +19,8 @@ type Start struct {
 	Random uint64
 	// Prepared says that the program has prepared Spec already (tutti.Preparer).
 	Prepared bool
+	// Hash is the SourceHash of Source, when the caller knows it.
+	Hash tutti.Hash
 	// Fresh says that ID was made for this start alone, so that no run can have it: the
 	// store need not be asked.
 	Fresh bool
@@ -44,7 +46,7 @@ func (c Start) apply(b *Batch) (any, error) {
 	if el, ok := b.s.runs[c.ID]; ok {
 		return Started{ID: el.Value.(*runState).ID, Existing: true}, nil
 	}
-	hash, prog, err := b.keepSource(c.Source)
+	hash, prog, err := b.keepSource(c.Source, c.Hash)
 	if err != nil {
 		return nil, err
 	}

@@ -233,7 +233,7 @@ func (c Restart) apply(b *Batch) (any, error) {
 		}
 	}
 	if c.Source != nil {
-		hash, prog, err := b.keepSource(c.Source)
+		hash, prog, err := b.keepSource(c.Source, tutti.Hash{})
 		if err != nil {
 			return nil, err
 		}

@@ -189,8 +189,13 @@ func decodeSource(b []byte) (*tutti.Source, error) {
 }
 
 // keepSource stores a source that the shard does not have and returns its name.
-func (b *Batch) keepSource(src *tutti.Source) (tutti.Hash, tutti.Program, error) {
-	hash := SourceHash(src)
+// The name is computed when it is zero.
+func (b *Batch) keepSource(
+	src *tutti.Source, hash tutti.Hash,
+) (tutti.Hash, tutti.Program, error) {
+	if hash == (tutti.Hash{}) {
+		hash = SourceHash(src)
+	}
 	p, ok := b.s.programs[hash]
 	if !ok {
 		var err error

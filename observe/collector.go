@@ -39,7 +39,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	queueDepth = desc("queue_depth", "Tasks that wait in a queue, as far as they are in memory.",
 		"namespace", "queue")
-	queueAge     = desc("queue_oldest_seconds", "Age of the oldest task that waits.", "namespace", "queue")
+	queueAge = desc("queue_oldest_seconds", "Age of the oldest task that waits.",
+		"namespace", "queue")
 	queueWorkers = desc("queue_workers_waiting", "Workers that wait at a queue.", "namespace", "queue")
 	pending      = desc("pending_commands", "Commands that wait at a shard.", "shard")
 	healthy      = desc("healthy", "1 when the server can serve.")
@@ -47,7 +48,7 @@ var (
 	auditRuns    = desc("audited_runs_total", "Open runs that the auditor has looked at.")
 	auditFound   = desc("audit_problems_total", "Open runs found with nothing to wake them.")
 	auditFixed   = desc("audit_repairs_total", "Open runs that the auditor repaired.")
-	dropped      = desc("dropped_notifications_total", "Events not traced or logged, for lack of time.")
+	dropped      = desc("dropped_notifications_total", "Events that were not traced or logged.")
 )
 
 // storeFigure is one of the figures of a store.

@@ -299,7 +299,10 @@ func TestEventLog(t *testing.T) {
 		ID: tutti.NewRunID(1, 2), Namespace: "shop", Definition: "order",
 	}
 	notes := []engine.Notification{
-		{Kind: engine.HistoryTaskDone, Run: run, Seq: 3, Name: "pay", Type: "HTTP", Status: uint8(tutti.Failed)},
+		{
+			Kind: engine.HistoryTaskDone, Run: run, Seq: 3, Name: "pay", Type: "HTTP",
+			Status: uint8(tutti.Failed),
+		},
 		{Kind: engine.HistoryRunEnded, Run: run, Status: uint8(tutti.RunFailed)},
 		{Kind: engine.HistoryRunEnded, Run: run, Status: uint8(tutti.RunCompleted)},
 	}

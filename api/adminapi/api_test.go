@@ -30,7 +30,9 @@ import (
 // applier stores a source as one definition named after its file.
 type applier struct{ svc *api.Service }
 
-func (applier) Recognizes(_ string, source []byte) bool { return bytes.HasPrefix(source, []byte("[")) }
+func (applier) Recognizes(_ string, source []byte) bool {
+	return bytes.HasPrefix(source, []byte("["))
+}
 
 func (a applier) Apply(
 	ctx context.Context, ns, filename string, source []byte, dryRun bool,
@@ -312,7 +314,8 @@ func TestErrors(t *testing.T) {
 			Kind: "invalid", Code: "InvalidQuery", Pos: "status",
 		}},
 		{"GET", "/runs?cursor=x", "", 400, adminapi.Error{
-			Kind: "invalid", Code: "InvalidCursor", Hint: "a cursor is the next field of the page before, unchanged",
+			Kind: "invalid", Code: "InvalidCursor",
+			Hint: "a cursor is the next field of the page before, unchanged",
 		}},
 		{"GET", "/runs/nonsense", "", 404, adminapi.Error{Kind: "not found", Code: "RunNotFound"}},
 		{"GET", nobody, "", 404, adminapi.Error{Kind: "not found", Code: "RunNotFound"}},
