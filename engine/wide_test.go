@@ -210,9 +210,9 @@ func TestIndexes(t *testing.T) {
 		spec := tutti.RunSpec{
 			Definition: "d", CorrelationID: "c\x00d", Labels: map[string]string{"k": "v"},
 		}
-		var d, e []tutti.RunID
+		var e []tutti.RunID
 		for range 20 {
-			d = append(d, h.Start(spec))
+			h.Start(spec)
 			h.Advance(1)
 			e = append(e, h.Start(tutti.RunSpec{Definition: "e", CorrelationID: "c"}))
 			h.Advance(1)
