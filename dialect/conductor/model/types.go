@@ -39,7 +39,7 @@ var systemTypes = []string{
 	TypeDynamic, TypeForkJoin, TypeForkJoinDynamic, TypeDecision, TypeSwitch, TypeJoin,
 	TypeDoWhile, TypeSubWorkflow, TypeStartWorkflow, TypeEvent, TypeWait, TypeHuman, TypeHTTP,
 	TypeLambda, TypeInline, TypeExclusiveJoin, TypeTerminate, TypeKafkaPublish,
-	TypeJSONJQTransform, TypeSetVariable, TypeNoop, TypePullMessages, TypeFork,
+	TypeJSONJQTransform, TypeSetVariable, TypeNoop, TypeFork,
 }
 
 // externalTypes are types that the official server runs itself and this one leaves to workers
@@ -49,6 +49,7 @@ var externalTypes = []string{
 	"GENERATE_PDF", "GENERATE_VIDEO", "GET_AGENT_CARD", "JDBC", "LIST_MCP_TOOLS",
 	"LLM_CHAT_COMPLETE", "LLM_GENERATE_EMBEDDINGS", "LLM_GET_EMBEDDINGS", "LLM_INDEX_TEXT",
 	"LLM_SEARCH_EMBEDDINGS", "LLM_SEARCH_INDEX", "LLM_STORE_EMBEDDINGS", "LLM_TEXT_COMPLETE",
+	TypePullMessages,
 }
 
 // IsSystemType reports whether this server runs steps of the type itself.
