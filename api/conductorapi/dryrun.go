@@ -39,7 +39,7 @@ func dryRoutes() []route {
 	return []route{{
 		"POST", "/api/workflow/test", api.StartRuns,
 		"Run a workflow with given outputs of its tasks",
-		(*API).testWorkflow, nil, "object", "Workflow",
+		(*API).testWorkflow, nil, "WorkflowTestRequest", "Workflow",
 	}}
 }
 
