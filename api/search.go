@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api/textindex"
 	"github.com/tutti-run/tutti/engine"
-	"time"
 )
 
 // Query selects runs by anything that is known of them. Zero fields select all.
@@ -28,7 +29,8 @@ type Query struct {
 	Parent        tutti.RunID
 	TopLevel      bool // only runs without a parent
 	// Text selects runs whose input, output or reason holds all of its words; a word that
-	// ends with an asterisk stands for all that begin so.
+	// ends with an asterisk stands for all that begin so. The identifier of a run selects
+	// that run.
 	Text string
 	// Where, when set, selects further. It must not keep or change the run.
 	Where func(*tutti.Run) bool
@@ -156,6 +158,9 @@ func (s *Service) search(ctx context.Context, q Query) (*SearchResult, error) {
 }
 
 func (f *finder) run(ctx context.Context) error {
+	if id, err := tutti.ParseRunID(strings.TrimSpace(f.q.Text)); err == nil && len(f.q.IDs) == 0 {
+		f.q.Text, f.q.IDs = "", []tutti.RunID{id}
+	}
 	f.words = textindex.Words(f.q.Text)
 	f.useIdx = f.s.opts.Text != nil && len(f.words) > 0
 	if len(f.q.IDs) > MaxListLimit {

@@ -139,6 +139,7 @@ func testSearch(t *testing.T, indexed bool) {
 		"words":       {api.Query{Text: "PEAR apple"}, []int{4}, 1},
 		"reason":      {api.Query{Text: "decl*"}, []int{1}, 1},
 		"text where":  {api.Query{Text: "apple", Statuses: ended}, []int{0}, 1},
+		"text id":     {api.Query{Text: ids[2].String()}, []int{2}, 1},
 		"no text":     {api.Query{Text: "kiwi"}, nil, 0},
 		"sort":        {api.Query{Sort: byDef, TopLevel: true}, []int{1, 0, 3, 2, 4}, 5},
 		"sort page":   {api.Query{Sort: byDef, Offset: 1, Limit: 2}, []int{0, 3}, 6},

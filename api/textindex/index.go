@@ -16,9 +16,9 @@ import (
 // Options bound an index. The zero value takes the defaults.
 type Options struct {
 	MaxRuns    int // newest runs that are kept; 200,000
-	MaxBytes   int // memory of the index, roughly; 64 MiB
+	MaxBytes   int // memory of the index, roughly; 32 MiB
 	MaxPending int // changed runs that wait to be read; 100,000
-	PerSecond  int // runs read in a second at most; 2,000
+	PerSecond  int // runs read in a second at most; 1,000
 	Logger     *slog.Logger
 }
 
@@ -71,9 +71,9 @@ func New(opts Options) *Index {
 		}
 	}
 	def(&opts.MaxRuns, 200_000)
-	def(&opts.MaxBytes, 64<<20)
+	def(&opts.MaxBytes, 32<<20)
 	def(&opts.MaxPending, 100_000)
-	def(&opts.PerSecond, 2000)
+	def(&opts.PerSecond, 1000)
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}

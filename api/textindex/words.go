@@ -80,8 +80,7 @@ func eachWordOf(r *tutti.Run, fn func(string) bool) {
 		return goOn
 	}
 	for _, text := range []string{
-		r.ID.String(), r.Definition, r.CorrelationID, r.Reason,
-		head(r.Input), head(r.Output),
+		r.Definition, r.CorrelationID, r.Reason, head(r.Input), head(r.Output),
 	} {
 		if eachWord(text, false, note); !goOn {
 			return
