@@ -4,8 +4,7 @@
 // it. Event handlers and schedules, which only Conductor's API knows, are carried out here too.
 //
 // It may import the root package, value, expr, dialect/conductor, engine (for views),
-// connector/eventbus, observe and api, and for test runs of workflows, which leave no trace, the
-// runner and the store in memory; never another store or another wire protocol.
+// connector/eventbus, observe and api; never the runner, a store or another wire protocol.
 //
 // Its invariants: no route exists without a permission; every operation passes through
 // api.Service, which authorises it; a payload that is passed on is copied as bytes and never

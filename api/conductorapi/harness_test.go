@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -32,7 +33,11 @@ func newServer(t testing.TB, change ...func(*Options)) *server {
 		t.Fatal(err)
 	}
 	dialects := []tutti.Dialect{conductor.Dialect{}}
-	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
+	var out io.Writer = testWriter{t}
+	if _, fuzzing := t.(*testing.F); fuzzing {
+		out = os.Stderr // a fuzz target may not log by its testing.F
+	}
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelError}))
 	run, err := runner.Open(t.Context(), runner.Options{Store: st, Dialects: dialects, Logger: log})
 	if err != nil {
 		t.Fatal(err)

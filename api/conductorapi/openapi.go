@@ -18,14 +18,20 @@ var schemas []byte
 // document writes the OpenAPI document of all routes.
 func (a *API) document() []byte {
 	paths := value.NewObject()
+	templates := map[string]string{} // by the path without the names of its parameters
 	for _, rt := range routes() {
-		pattern := strings.ReplaceAll(rt.pattern, "*", "{event}")
-		item, ok := paths.Get(pattern)
+		own := strings.ReplaceAll(rt.pattern, "*", "{name}")
+		shape := pathParameter.ReplaceAllString(own, "{}")
+		if templates[shape] == "" {
+			templates[shape] = own
+		}
+		item, ok := paths.Get(templates[shape])
 		if !ok {
 			item = value.NewObject()
-			paths.Set(pattern, item)
+			paths.Set(templates[shape], item)
 		}
-		item.(*value.Object).Set(strings.ToLower(rt.method), rt.operation())
+		op := rt.operation(own, templates[shape])
+		item.(*value.Object).Set(strings.ToLower(rt.method), op)
 	}
 	components, err := value.Raw(schemas).Parse()
 	if err != nil {
@@ -50,13 +56,15 @@ func obj(pairs ...any) *value.Object {
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
 
-func (rt *route) operation() *value.Object {
+// operation describes the route. Its path parameters have the names of a template, which other
+// routes with the same path may have given them; own has the names that it calls them by.
+func (rt *route) operation(own, template string) *value.Object {
 	tag, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(rt.pattern, "/"), "api/"), "/")
 	op := obj("tags", []any{tag}, "summary", rt.doc, "operationId", rt.id())
 	if rt.perm != open {
 		op.Set("x-permission", string(rt.perm))
 	}
-	if params := rt.parameters(); len(params) > 0 {
+	if params := rt.parameters(own, template); len(params) > 0 {
 		op.Set("parameters", params)
 	}
 	if rt.body != "" {
@@ -85,15 +93,12 @@ func (rt *route) id() string {
 	return strings.ToLower(rt.method) + "_" + strings.Join(words, "_")
 }
 
-func (rt *route) parameters() []any {
+func (rt *route) parameters(own, template string) []any {
 	var list []any
-	for _, m := range pathParameter.FindAllStringSubmatch(rt.pattern, -1) {
+	meaning := pathParameter.FindAllStringSubmatch(own, -1)
+	for i, m := range pathParameter.FindAllStringSubmatch(template, -1) {
 		list = append(list, obj("name", m[1], "in", "path", "required", true,
-			"schema", schemaOf("string")))
-	}
-	if strings.Contains(rt.pattern, "*") {
-		list = append(list, obj("name", "event", "in", "path", "required", true,
-			"schema", schemaOf("string")))
+			"description", meaning[i][1], "schema", schemaOf("string")))
 	}
 	for _, q := range rt.query {
 		name, kind, _ := strings.Cut(q, " ")

@@ -1,6 +1,7 @@
 package conductorapi
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -59,7 +60,7 @@ func routes() []route {
 	for _, group := range [][]route{
 		metadataRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(), taskRoutes(),
 		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(), dryRoutes(),
-		scheduleRoutes(), trialRoutes(),
+		scheduleRoutes(),
 	} {
 		all = append(all, group...)
 	}
@@ -165,8 +166,9 @@ func send(w http.ResponseWriter, ans answer) {
 // fail answers an error. Faults of the server are logged; all others are the caller's news.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := failureOf(err)
-	if f.cause != nil && tutti.KindOf(f.cause) == tutti.Internal && r.Context().Err() == nil {
-		a.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", f.cause)
+	var known *failure
+	if !errors.As(err, &known) && isKind(err, tutti.Internal) && r.Context().Err() == nil {
+		a.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	send(w, answer{status: f.status, body: f.body()})
 }
