@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -420,6 +422,40 @@ func TestHandoff(t *testing.T) {
 	_, stored, err := s.Task(t.Context(), ns, id, 1)
 	if err != nil || bytes.Contains(stored.Input, []byte("shop-API")) {
 		t.Errorf("the secret is stored: %s, %v", stored.Input, err)
+	}
+}
+
+func TestTraceContext(t *testing.T) {
+	const in = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, tt := range []struct {
+		header string
+		traces bool
+		want   string
+	}{{in, true, in}, {in, false, ""}, {"nonsense", true, ""}, {"", true, ""}} {
+		opts := api.Options{}
+		if tt.traces {
+			opts.Trace = func(*tutti.Run, tutti.Seq) string { return "" }
+		}
+		s := inMemory(t, opts)
+		var id tutti.RunID
+		h := api.TraceContext(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			st, err := s.Start(r.Context(), tutti.RunSpec{
+				Namespace: ns, Labels: map[string]string{"a": "b"}, Source: &tutti.Source{
+					Dialect: "toy", Name: "p", Body: value.Raw(`[{"wait":0}]`),
+				},
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			id = st.ID
+		}))
+		req := httptest.NewRequest(http.MethodPost, "/", nil)
+		req.Header.Set("traceparent", tt.header)
+		h.ServeHTTP(httptest.NewRecorder(), req)
+		r := must[*tutti.Run](t)(s.Run(t.Context(), ns, id))
+		if got := r.Labels[tutti.LabelTrace]; got != tt.want || r.Labels["a"] != "b" {
+			t.Errorf("traceparent %q, tracing %v: labels %v", tt.header, tt.traces, r.Labels)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
 	"github.com/tutti-run/tutti/engine"
+	"github.com/tutti-run/tutti/value"
 )
 
 func listDefinitions(c *call) (any, error) {
@@ -71,7 +72,7 @@ func applyDefinitions(c *call) (any, error) {
 	}
 	out := Applied{
 		Stored: !dry && !res.Diagnostics.HasErrors(), Definitions: []Definition{},
-		Diagnostics: res.Diagnostics,
+		Diagnostics: append(value.Diagnostics{}, res.Diagnostics...),
 	}
 	for _, r := range res.Refs {
 		out.Definitions = append(out.Definitions, showDefinition(engine.Document{
