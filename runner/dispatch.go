@@ -272,21 +272,19 @@ func (d *dispatcher) freed(id uint64) {
 func (d *dispatcher) deliver(h engine.HandOut) {
 	d.mu.Lock()
 	c, ok := d.polls[h.Poll]
+	ok = ok && !c.closed
+	d.mu.Unlock()
 	if ok {
-		c.pending--
-	}
-	if !ok || c.closed {
-		if ok {
-			d.settle(c)
-		}
-		d.mu.Unlock()
+		c.deliver(h)
+	} else {
 		d.giveBack(h)
+	}
+	if c == nil {
 		return
 	}
-	deliver := c.deliver
-	d.mu.Unlock()
-	deliver(h)
+	// Only now is the task no longer on its way: who drains the worker must not miss it.
 	d.mu.Lock()
+	c.pending--
 	d.settle(c)
 	d.mu.Unlock()
 }
@@ -415,11 +413,19 @@ func (r *Runner) Poll(
 ) ([]engine.HandOut, error) {
 	var mu sync.Mutex
 	var got []engine.HandOut
+	answered := false
 	arrived := make(chan struct{}, 1)
 	c := r.Subscribe([]string{queueName}, worker, 0, func(h engine.HandOut) {
 		mu.Lock()
-		got = append(got, h)
+		late := answered
+		if !late {
+			got = append(got, h)
+		}
 		mu.Unlock()
+		if late {
+			r.queues.giveBack(h)
+			return
+		}
 		select {
 		case arrived <- struct{}{}:
 		default:
@@ -439,6 +445,7 @@ func (r *Runner) Poll(
 	r.drain(ctx, c)
 	mu.Lock()
 	defer mu.Unlock()
+	answered = true
 	return got, nil
 }
 
