@@ -87,8 +87,8 @@ func (rt *route) operation(own, template string) *value.Object {
 
 // id is a name for the operation that is the same in every version.
 func (rt *route) id() string {
-	words := strings.FieldsFunc(rt.pattern, func(r rune) bool {
-		return strings.ContainsRune("/{}-*", r)
+	words := strings.FieldsFunc(strings.ReplaceAll(rt.pattern, "*", "of"), func(r rune) bool {
+		return strings.ContainsRune("/{}-", r)
 	})
 	return strings.ToLower(rt.method) + "_" + strings.Join(words, "_")
 }
