@@ -309,8 +309,8 @@ func (c *checker) counter(shard int, table byte, of int) uint64 {
 // limitOwned is what the rows of a limit say.
 type limitOwned struct {
 	conf    limitConf
-	holders map[holder]int64 // to the time of the grant
-	grants  []int64
+	holders map[holder]int64 // to the version that they were granted under
+	grants  []int64          // times of hand-outs under the present version
 	wake    int64
 }
 
@@ -332,10 +332,12 @@ func (c *checker) readLimits(v View) map[string]*limitOwned {
 		case 'h':
 			l.holders[holderOf(tail[1:])] = int64(binary.BigEndian.Uint64(raw))
 		case 'g':
-			l.grants = append(l.grants, int64(binary.BigEndian.Uint64(tail[1:])))
+			if int64(binary.BigEndian.Uint64(raw)) == l.conf.version {
+				l.grants = append(l.grants, int64(binary.BigEndian.Uint64(tail[1:])))
+			}
 		case 'w':
 			l.wake = int64(binary.BigEndian.Uint64(raw))
-		case 'c':
+		case 'c': // sorts before the others
 			conf, err := decodeLimitConf(raw)
 			c.fail(err)
 			l.conf = conf
@@ -360,7 +362,7 @@ func (c *checker) limits(n int) {
 		l := all[key]
 		granted := 0
 		for h, at := range l.holders {
-			if at >= l.conf.sinceMs {
+			if at == l.conf.version {
 				granted++
 			}
 			if held, ok := c.permits[h]; (!ok || held != key) && !c.flying[h] {
@@ -381,7 +383,7 @@ func (c *checker) rate(key string, l *limitOwned) {
 	slices.Sort(l.grants)
 	for i := range l.grants {
 		last := i + l.conf.Rate
-		if l.conf.Rate > 0 && last < len(l.grants) && l.grants[i] >= l.conf.sinceMs &&
+		if l.conf.Rate > 0 && last < len(l.grants) &&
 			l.grants[last]-l.grants[i] < l.conf.WindowMs {
 			c.report(tutti.RunID{}, 0, "limit %q was exceeded: %d hand-outs within %d ms",
 				key, l.conf.Rate+1, l.grants[last]-l.grants[i])

@@ -141,6 +141,7 @@ func (b *Batch) createRun(c *Start, hash tutti.Hash, prog tutti.Program) *runSta
 
 func (b *Batch) firstTurn(r *runState) {
 	r.begun, r.hotDirty = true, true
+	r.frames[0] = &frameState{}
 	b.guard(r, func(t *turn) error {
 		if err := r.prog.Start(t); err != nil {
 			return err

@@ -27,10 +27,10 @@ type limitState struct {
 	wake    int64           // due time of the stored wake row, 0 = none
 }
 
-// limitConf is what was last asked of a limit, and since when.
+// limitConf is what was last asked of a limit, and how often that has changed.
 type limitConf struct {
 	tutti.Limit
-	sinceMs int64
+	version int64
 }
 
 type holder struct {
@@ -126,10 +126,10 @@ func (b *Batch) configure(l *limitState, lim tutti.Limit) {
 	if l.conf.Limit == lim {
 		return
 	}
-	l.conf = limitConf{Limit: lim, sinceMs: b.now}
+	l.conf = limitConf{Limit: lim, version: l.conf.version + 1}
 	var e enc
 	e.msg(1, func(m *enc) { encodeLimit(m, &lim) })
-	e.i(2, b.now)
+	e.i(2, l.conf.version)
 	b.set(limitRow(l.key, 'c'), e.b)
 }
 
@@ -141,7 +141,7 @@ func decodeLimitConf(raw []byte) (c limitConf, err error) {
 			c.Limit = *lim
 			return err
 		case 2:
-			c.sinceMs = f.i()
+			c.version = f.i()
 		}
 		return nil
 	})
@@ -171,10 +171,10 @@ func (b *Batch) grant(l *limitState, h holder) bool {
 	}
 	l.forget(h)
 	l.holders[h] = true
-	b.set(limitRow(l.key, 'h', h.key()), be64(nil, b.now))
+	b.set(limitRow(l.key, 'h', h.key()), be64(nil, l.conf.version))
 	if l.conf.Rate > 0 {
 		l.grants = append(l.grants, grant{atMs: b.now, holder: h})
-		b.set(limitRow(l.key, 'g', be64(nil, b.now), h.key()), nil)
+		b.set(limitRow(l.key, 'g', be64(nil, b.now), h.key()), be64(nil, l.conf.version))
 	}
 	return true
 }

@@ -352,16 +352,28 @@ func (b *Batch) flushFrames(r *runState) {
 			b.w.Delete(numberedKey(r.ID, partFrame, uint32(id)))
 			delete(r.frames, id)
 		case f.dirty && id == 0:
-			r.root = r.prog.EncodeState(nil, f.State)
+			r.root = b.encodeState(r, f)
 			r.hotDirty = true
 		case f.dirty:
 			var e enc
 			e.u(1, uint64(f.Parent))
-			e.bytes(2, r.prog.EncodeState(nil, f.State))
+			e.bytes(2, b.encodeState(r, f))
 			b.w.Set(numberedKey(r.ID, partFrame, uint32(id)), e.b)
 		}
 		f.dirty = false
 	}
+}
+
+// encodeState returns the stored form of a frame's state; one without state has none.
+func (b *Batch) encodeState(r *runState, f *frameState) (raw []byte) {
+	if f.State == nil {
+		return nil
+	}
+	b.fail(protect(func() error {
+		raw = r.prog.EncodeState(nil, f.State)
+		return nil
+	}))
+	return raw
 }
 
 // flushDerived writes the difference of the rows that the run's record implies.

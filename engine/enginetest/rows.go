@@ -93,7 +93,8 @@ type op struct {
 }
 
 func (o op) String() string {
-	return fmt.Sprintf("%s %q %q", [...]string{"set", "del", "append", "delrange"}[o.kind], o.key, o.val)
+	kind := [...]string{"set", "del", "append", "delrange"}[o.kind]
+	return fmt.Sprintf("%s %q %q", kind, o.key, o.val)
 }
 
 // writes is an engine.Writes that waits to be applied.
