@@ -410,7 +410,7 @@ def wait_and_human():
     run = finished(start("py_sleeps"))
     nap = only(run, "nap")
     took = (nap.end_time - nap.start_time) / 1000
-    equal(0.9 <= took <= 1.5, True, f"a wait of 1s took {took}s")
+    equal(0.9 <= took <= 3.0, True, f"a wait of 1s took {took}s")
     refused(lambda: tasks.update_task_sync(id, "judge", "COMPLETED", {}), 404, "update when done")
 
 

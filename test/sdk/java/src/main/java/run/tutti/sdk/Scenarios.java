@@ -160,7 +160,7 @@ public final class Scenarios {
         equal(found.get(1).getRetriedTaskId(), found.get(0).getTaskId(), "link");
         equal(found.get(0).getReasonForIncompletion(), "attempt 0 fails", "reason");
         long waited = found.get(1).getStartTime() - found.get(0).getEndTime();
-        equal(waited >= 900 && waited <= 2000, true, "a delay of 1s took " + waited + "ms");
+        equal(waited >= 900 && waited <= 5000, true, "a delay of 1s took " + waited + "ms");
         equal(run.getOutput(), Map.of("attempt", 2), "output");
     }
 
@@ -367,7 +367,7 @@ public final class Scenarios {
         flows.define("java_sleeps", Map.of(), new Wait("nap", Duration.ofSeconds(1)));
         Task nap = only(flows.completed(flows.start("java_sleeps", Map.of())), "nap");
         long took = nap.getEndTime() - nap.getStartTime();
-        equal(took >= 900 && took <= 1500, true, "a wait of 1s took " + took + "ms");
+        equal(took >= 900 && took <= 3000, true, "a wait of 1s took " + took + "ms");
     }
 
     private void signals() throws Exception {
