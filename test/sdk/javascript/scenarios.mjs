@@ -426,7 +426,8 @@ scenario("dynamic_fork", async () => {
 
 scenario("switch", async () => {
   const byValue = switchTask("by_value", "${workflow.input.kind}",
-    { x: [simpleTask("on_x", "js_echo", { v: 1 })] }, [simpleTask("on_other", "js_echo", { v: 2 })]);
+    { x: [simpleTask("on_x", "js_echo", { v: 1 })] },
+    [simpleTask("on_other", "js_echo", { v: 2 })]);
   const byScript = {
     ...switchTask("by_script", "", {
       big: [simpleTask("on_big", "js_echo", { v: 3 })],
@@ -561,7 +562,8 @@ scenario("orkes_only", async () => {
 scenario("domains", async () => {
   await defineTask("js_domain");
   await define("js_domains", [simpleTask("where", "js_domain", {})]);
-  const run = await finished(await start("js_domains", {}, { taskToDomain: { js_domain: "blue" } }));
+  const taskToDomain = { js_domain: "blue" };
+  const run = await finished(await start("js_domains", {}, { taskToDomain }));
   equal([run.output, only(run, "where").domain], [{ domain: "blue" }, "blue"], "in the domain");
   const id = await start("js_domains");
   await eventually(async () => (await tasks.getQueueSizeForTask(["js_domain"])).js_domain === 1,
@@ -587,12 +589,15 @@ scenario("events_start_a_workflow", async () => {
   });
   const handlers = await events.getEventHandlersForEvent("conductor:js_emits:topic");
   equal(handlers.map((h) => h.name), ["js_handler"], "handlers of the event");
-  const emit = { ...conductorEventTask("topic", "topic"), inputParameters: { v: "${workflow.input.v}" } };
+  const emit = {
+    ...conductorEventTask("topic", "topic"), inputParameters: { v: "${workflow.input.v}" },
+  };
   await define("js_emits", [emit]);
   await finished(await start("js_emits", { v: 1 }));
   const run = await finished(await start("js_emits", { v: 2 }));
   equal(only(run, "topic").outputData.event_produced, "conductor:js_emits:topic", "event");
-  const found = await eventually(() => correlated("js_on_event", "js-event"), "started by the event");
+  const found = await eventually(() => correlated("js_on_event", "js-event"),
+    "started by the event");
   equal(found.length, 1, "runs started");
   equal(only(await finished(found[0].workflowId), "got").inputData.v, 2, "payload");
   await events.removeEventHandler("js_handler");

@@ -757,7 +757,8 @@ def schedules():
         start_workflow_request=StartWorkflowRequest(
             name="py_chain", version=1, input={"v": 1}, correlation_id="py-scheduled")))
     eventually(lambda: workflows.get_by_correlation_ids(
-        "py_chain", ["py-scheduled"], include_completed=True).get("py-scheduled"), "a scheduled run")
+        "py_chain", ["py-scheduled"], include_completed=True).get("py-scheduled"),
+        "a scheduled run")
     scheduler.pause_schedule("py_schedule")
     equal(scheduler.get_schedule("py_schedule").paused, True, "paused")
     scheduler.resume_schedule("py_schedule")

@@ -256,7 +256,8 @@ final class TaskScenarios {
     /** What only Orkes has is not found; the SDK reports it as such. */
     private void orkesOnly() throws Exception {
         OrkesClients orkes = new OrkesClients(flows.client);
-        refused(() -> orkes.getIntegrationClient().getIntegrations("AI", true), 404, "integrations");
+        refused(() -> orkes.getIntegrationClient().getIntegrations("AI", true), 404,
+                "integrations");
         refused(() -> orkes.getPromptClient().getPrompts(), 404, "prompts");
         refused(() -> orkes.getAuthorizationClient().listUsers(false), 404, "users");
         refused(() -> orkes.getSchemaClient().getAllSchemas(false), 404, "schemas");
