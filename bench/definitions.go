@@ -4,16 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"math/rand/v2"
 )
 
 // The queues of the workers' steps.
 var stepQueues = []string{"bench_step_1", "bench_step_2", "bench_step_3"}
 
-// payload is what every run of three steps carries from step to step: about 200 bytes.
-var payload = json.RawMessage(`{"order":"4711","customer":"c-99812","amount":129.95,` +
-	`"items":[{"sku":"a-1","count":2},{"sku":"b-7","count":1}],"note":"` +
-	strings.Repeat("x", 90) + `"}`)
+// payload is what a run carries from step to step: about 200 bytes, half of which no
+// compression can take away.
+func payload() object {
+	return object{"data": json.RawMessage(fmt.Sprintf(
+		`{"order":"%08d","customer":"c-%05d","amount":%d.95,"items":[{"sku":"a-1","count":2},`+
+			`{"sku":"b-7","count":1}],"note":"%016x%016x%016x%016x%016x"}`,
+		rand.IntN(1e8), rand.IntN(1e5), rand.IntN(1000), rand.Uint64(), rand.Uint64(),
+		rand.Uint64(), rand.Uint64(), rand.Uint64()))}
+}
 
 type object = map[string]any
 

@@ -50,7 +50,7 @@ func overHTTP(ctx context.Context, t *target, res *Result) error {
 	stop()
 	h.starters.Wait()
 	if err := h.drain(); err != nil {
-		return err
+		return t.stuck(whole, err.Error())
 	}
 	after, err := t.settledDisk(whole)
 	if err != nil {
@@ -79,14 +79,17 @@ func (h *httpLoad) report(err error) {
 // start begins runs while there is room, until ctx is done.
 func (h *httpLoad) start(ctx context.Context, addr string) {
 	u := "http://" + addr + "/api/workflow/bench_three_steps"
-	body := []byte(`{"data":` + string(payload) + `}`)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h.room <- struct{}{}:
 		}
-		if _, err := call(context.WithoutCancel(ctx), "POST", u, body); err != nil {
+		body, err := json.Marshal(payload())
+		if err == nil {
+			_, err = call(context.WithoutCancel(ctx), "POST", u, body)
+		}
+		if err != nil {
 			h.report(err)
 			return
 		}

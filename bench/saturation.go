@@ -50,7 +50,7 @@ func stream(ctx context.Context, t *target, res *Result) error {
 	if err != nil {
 		return err
 	}
-	l := newLoad(s, "bench_three_steps", object{"data": payload})
+	l := newLoad(t, s, "bench_three_steps", payload)
 	disk := t.disk()
 	if err := l.keep(ctx, t.o.InFlight, warmUp(t.o.Duration)); err != nil {
 		return err
@@ -73,8 +73,10 @@ func stream(ctx context.Context, t *target, res *Result) error {
 
 // load keeps a number of runs going over a session and notes how they end.
 type load struct {
+	t     *target
 	s     *client.Session
-	start client.StartOptions
+	name  string
+	input func() object
 	ended chan time.Duration
 	fail  chan error
 	open  int
@@ -83,9 +85,11 @@ type load struct {
 	times []time.Duration
 }
 
-func newLoad(s *client.Session, definition string, input any) *load {
+func newLoad(
+	t *target, s *client.Session, definition string, input func() object,
+) *load {
 	return &load{
-		s: s, start: client.StartOptions{Definition: definition, Input: input},
+		t: t, s: s, name: definition, input: input,
 		ended: make(chan time.Duration, 1<<16), fail: make(chan error, 1),
 	}
 }
@@ -94,7 +98,9 @@ func newLoad(s *client.Session, definition string, input any) *load {
 func (l *load) begin() error {
 	begun := time.Now()
 	l.open++
-	return l.s.Start(l.start, nil, func(e client.Ended) {
+	return l.s.Start(client.StartOptions{
+		Definition: l.name, Input: l.input(),
+	}, nil, func(e client.Ended) {
 		switch {
 		case e.Err != nil:
 			l.report(e.Err)
@@ -150,7 +156,8 @@ func (l *load) next(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-give.C:
-		return fmt.Errorf("no run has ended for %v, and %d are open", patience, l.open)
+		return l.t.stuck(ctx, fmt.Sprintf(
+			"no run has ended for %v, and %d are open", patience, l.open))
 	}
 }
 
@@ -189,11 +196,11 @@ func latency(ctx context.Context, t *target, res *Result) error {
 		return err
 	}
 	defer s.Close()
-	warm := newLoad(s, "bench_three_steps", object{"data": payload})
+	warm := newLoad(t, s, "bench_three_steps", payload)
 	if err := warm.pace(ctx, t.o.Rate, warmUp(t.o.Duration)); err != nil {
 		return err
 	}
-	l := newLoad(s, "bench_three_steps", object{"data": payload})
+	l := newLoad(t, s, "bench_three_steps", payload)
 	w := t.window()
 	if err := l.pace(ctx, t.o.Rate, t.o.Duration); err != nil {
 		return err

@@ -28,7 +28,7 @@ func fanout(ctx context.Context, t *target, res *Result) error {
 		return err
 	}
 	defer s.Close()
-	l := newLoad(s, "bench_wide", object{"items": items})
+	l := newLoad(t, s, "bench_wide", func() object { return object{"items": items} })
 	w := t.window()
 	for range t.o.Repeats {
 		if err := l.begin(); err != nil {
@@ -90,7 +90,7 @@ func startIdle(ctx context.Context, t *target, n int) error {
 			return fmt.Errorf("no start was answered for %v", patience)
 		}
 		err := s.Start(client.StartOptions{
-			Definition: "bench_waiting", Input: object{"data": payload},
+			Definition: "bench_waiting", Input: payload(),
 		}, func(_ string, err error) {
 			if err != nil {
 				select {

@@ -111,6 +111,27 @@ func (t *target) startWorkers(ctx context.Context, kind, addr string) error {
 	return nil
 }
 
+// stuck explains why runs have not ended: the first of those that are open, and what the
+// workers complained of.
+func (t *target) stuck(ctx context.Context, what string) error {
+	var complaints []string
+	for r, err := range t.client.List(ctx, client.ListOptions{
+		Statuses: []string{"RUNNING"}, PageSize: 1,
+	}) {
+		if err != nil {
+			break
+		}
+		if why, err := t.client.Explain(ctx, r.ID); err == nil {
+			complaints = append(complaints, why...)
+		}
+		break
+	}
+	for _, p := range t.workers {
+		complaints = append(complaints, p.stderr.String())
+	}
+	return fmt.Errorf("%s: %s", what, strings.Join(complaints, "\n"))
+}
+
 func (t *target) close() {
 	if t.client != nil {
 		_ = t.client.Close()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,8 @@ func complete(base string, t polled) bool {
 	if err != nil {
 		return false
 	}
-	_, err = call(context.Background(), "POST", base, body)
+	if _, err = call(context.Background(), "POST", base, body); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "report lost:", err)
+	}
 	return err == nil
 }

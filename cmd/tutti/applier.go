@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,14 @@ import (
 // list of either, or an object with the lists "workflows" and "taskDefs".
 type conductorFiles struct{ svc *api.Service }
 
-// Recognizes reports whether a file has the shape of a Conductor definition.
+// Recognizes reports whether a file has the shape of a Conductor definition. One that cannot
+// be read but speaks of tasks is taken for a definition with a slip in it.
 func (conductorFiles) Recognizes(filename string, source []byte) bool {
 	src, err := readSource(filename, source)
-	return err == nil && len(src.parts()) > 0
+	if err != nil {
+		return bytes.Contains(source, []byte("tasks"))
+	}
+	return len(src.parts()) > 0
 }
 
 // definitionFile is a file in JSON or YAML.

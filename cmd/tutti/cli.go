@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,7 @@ type cli struct {
 func (m Main) Run(ctx context.Context, args []string) int {
 	var c cli
 	exited := false
+	set := &settings{lookup: m.lookup}
 	parser, err := kong.New(&c,
 		kong.Name("tutti"),
 		kong.Description("One orchestrator for microservices: durable workflows, driven by "+
@@ -78,7 +80,7 @@ func (m Main) Run(ctx context.Context, args []string) int {
 		kong.ShortUsageOnError(),
 		kong.Vars{"workloads": strings.Join(bench.Workloads, ", ")},
 		kong.PostBuild(nameEnvironment),
-		kong.Resolvers(&settings{lookup: m.lookup}),
+		kong.Resolvers(set),
 	)
 	if err != nil {
 		return m.fail(fmt.Errorf("the commands are declared wrongly: %w", err))
@@ -90,7 +92,7 @@ func (m Main) Run(ctx context.Context, args []string) int {
 	if exited { // the help was printed
 		return exitOK
 	}
-	if err != nil {
+	if err = cmp.Or(set.err, err); err != nil {
 		return m.fail(&usageError{err})
 	}
 	err = kctx.Run(&session{Main: m, ctx: ctx, format: c.Output})
@@ -125,6 +127,7 @@ type configPath string
 type settings struct {
 	lookup func(string) (string, bool)
 	file   *value.Object // nil until it was read
+	err    error         // what is wrong with the file
 }
 
 // Validate has nothing to check before flags are known.
@@ -138,8 +141,12 @@ func (s *settings) Resolve(c *kong.Context, at *kong.Path, f *kong.Flag) (any, e
 	if f.Name == "config" || f.Name == "help" {
 		return nil, nil
 	}
-	if err := s.load(c); err != nil {
-		return nil, err
+	if s.file == nil {
+		s.file = value.NewObject()
+		s.err = s.load(c)
+	}
+	if s.err != nil {
+		return nil, nil // said once, without the name of a flag that has nothing to do with it
 	}
 	if at.Command != nil {
 		if section, ok := s.file.Get(at.Command.Name); ok {
@@ -156,12 +163,8 @@ func (s *settings) Resolve(c *kong.Context, at *kong.Path, f *kong.Flag) (any, e
 	return nil, nil
 }
 
-// load reads the file that --config names, once.
+// load reads the file that --config names, if any.
 func (s *settings) load(c *kong.Context) error {
-	if s.file != nil {
-		return nil
-	}
-	s.file = value.NewObject()
 	path, _ := s.lookup(envName("config"))
 	for _, p := range c.Path {
 		if p.Flag != nil && p.Flag.Name == "config" {

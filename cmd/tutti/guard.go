@@ -50,8 +50,30 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		limited := http.MaxBytesReader(w, r.Body, maxBody)
 		r.Body = newTimedBody(limited, http.NewResponseController(w))
 	}
-	g.next.ServeHTTP(w, r)
+	g.next.ServeHTTP(&stopAnswer{w}, r)
 }
+
+// stopAnswer turns 499, the status for a caller that went away, into 503: a caller that gets
+// to see it is still there, so it is the server that stops.
+type stopAnswer struct{ http.ResponseWriter }
+
+// statusGone is what handlers answer when the context of a request has ended.
+const statusGone = 499
+
+// WriteHeader writes the status.
+func (w *stopAnswer) WriteHeader(status int) {
+	if status == statusGone {
+		w.Header().Set("Retry-After", "1")
+		status = http.StatusServiceUnavailable
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Flush sends what was written.
+func (w *stopAnswer) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// Unwrap lets response controllers reach the connection.
+func (w *stopAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func refuse(w http.ResponseWriter, why string) {
 	http.Error(w, why, http.StatusForbidden)

@@ -129,7 +129,7 @@ func (s *session) readInput(flag, arg string) ([]byte, error) {
 		src, err = os.ReadFile(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the input: %w", err)
+		return nil, usagef("read the input: %w", err)
 	}
 	if err := value.Check(src, value.Limits{Bytes: inputLimit}); err != nil {
 		return nil, &usageError{fmt.Errorf("the input is no JSON: %s", value.Diagnose(name, err))}

@@ -3,19 +3,22 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 type upCmd struct {
-	Paths   []string `arg:"" optional:"" name:"path" help:"Files, or folders whose .json and .yaml files are taken; the current folder by default."`
-	Dialect string   `placeholder:"NAME" help:"Dialect of the files; found by name and content by default."`
-	remote
+	Paths     []string `arg:"" optional:"" name:"path" help:"Files, or folders whose .json and .yaml files are taken; the current folder by default."`
+	Dialect   string   `placeholder:"NAME" help:"Dialect of the files; found by name and content by default."`
+	Server    string   `placeholder:"ADDR" help:"Server to apply to: host:port of its gRPC or HTTP port, or an http or https URL."`
+	Namespace string   `short:"n" default:"default" help:"Namespace of the definitions."`
 	serveCmd
 }
 
 // Help describes the command.
 func (upCmd) Help() string {
-	return "Applies the definitions to the server. When none answers and --server is not given, " +
-		"it runs one in this process, as serve would, until it is interrupted."
+	return "Applies the definitions to the server. Without --server that is the one at " +
+		"--grpc-listen, and when none answers there, this process becomes it, as serve would, " +
+		"until it is interrupted."
 }
 
 // Run applies definitions and serves when nobody else does.
@@ -27,21 +30,26 @@ func (c *upCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	err = c.call(func(p *peer) error {
-		return applyAll(s, files, "applied", p.applier(&c.remote, c.Dialect))
-	})
-	var gone *unreachableError
-	if !errors.As(err, &gone) || c.Server != defaultServer {
-		return err
+	if c.Server != "" {
+		return c.apply(s, c.Server, files)
 	}
-	return c.serveCmd.serve(s, func(srv *server) error {
-		c.Server = srv.grpcAddr()
-		return c.call(func(p *peer) error {
-			err := applyAll(s, files, "applied", p.applier(&c.remote, c.Dialect))
-			if err != nil {
-				_, _ = fmt.Fprintf(s.Stderr, "tutti: %s\n", message(err))
-			}
-			return nil
-		})
+	if !strings.HasSuffix(c.GRPCListen, ":0") {
+		var gone *unreachableError
+		if err := c.apply(s, c.GRPCListen, files); !errors.As(err, &gone) {
+			return err
+		}
+	}
+	return c.serve(s, func(srv *server) error {
+		if err := c.apply(s, srv.grpcAddr(), files); err != nil {
+			_, _ = fmt.Fprintf(s.Stderr, "tutti: %s\n", message(err))
+		}
+		return nil
+	})
+}
+
+func (c *upCmd) apply(s *session, server string, files []sourceFile) error {
+	r := &remote{Server: server, Namespace: c.Namespace}
+	return r.call(func(p *peer) error {
+		return applyAll(s, files, "applied", p.applier(r, c.Dialect))
 	})
 }
