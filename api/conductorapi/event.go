@@ -2,6 +2,7 @@ package conductorapi
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -70,30 +71,49 @@ func handlerRef(name string) api.DocumentRef {
 }
 
 // putHandlers stores the event handlers of the body: one, or a list, which is what the
-// JavaScript SDK sends. It returns the name of the one that failed.
-func (a *API) putHandlers(c *call, mode engine.PutMode, where string) (string, error) {
+// JavaScript SDK sends. It returns the name of the one that failed. Queues that this server
+// cannot listen to are no error, since the official server takes them too; the answer warns.
+func (a *API) putHandlers(
+	c *call, mode engine.PutMode, where string,
+) (name string, ans answer, err error) {
 	all, err := c.objects()
 	if err != nil {
-		return "", err
+		return "", ans, err
 	}
+	ans.header = http.Header{}
 	for _, raw := range all {
-		if name, err := a.putHandler(c, raw, mode, where); err != nil {
-			return name, err
+		def, err := a.putHandler(c, raw, mode, where)
+		if err != nil {
+			return def.Name, ans, err
+		}
+		if err := a.deaf(def); err != nil {
+			a.log.Warn("event handler will hear nothing", "handler", def.Name, "error", err)
+			ans.header.Add("Warning", fmt.Sprintf("299 tutti %q", printable(
+				"event handler "+def.Name+" will hear nothing: "+err.Error())))
 		}
 	}
-	return "", nil
+	return "", ans, nil
+}
+
+// deaf returns why an active handler cannot hear its event, nil if it can.
+func (a *API) deaf(def *model.EventHandler) error {
+	bus, ok := a.opts.Bus.(interface{ Check(queue string) error })
+	if !ok || !def.Active {
+		return nil
+	}
+	return bus.Check(def.Event)
 }
 
 func (a *API) putHandler(
 	c *call, raw value.Raw, mode engine.PutMode, where string,
-) (string, error) {
+) (*model.EventHandler, error) {
 	def, err := model.DecodeEventHandler(raw)
 	if err != nil {
-		return "", malformed(err)
+		return def, malformed(err)
 	}
 	report := a.opts.Rules.EventHandler(def)
 	if err := violations(report, where); err != nil {
-		return def.Name, err
+		return def, err
 	}
 	for _, f := range report.Findings {
 		a.log.Warn("event handler", "handler", def.Name, "finding", f.Message, "hint", f.Hint)
@@ -102,20 +122,20 @@ func (a *API) putHandler(
 		Namespace: namespace, Dialect: model.Dialect, Kind: events.KindHandler, Name: def.Name,
 		Body: def.Encode(),
 	}, mode)
-	return def.Name, err
+	return def, err
 }
 
 func (a *API) createHandler(c *call) (answer, error) {
-	name, err := a.putHandlers(c, engine.PutNew, "addEventHandler.eventHandler")
+	name, ans, err := a.putHandlers(c, engine.PutNew, "addEventHandler.eventHandler")
 	if isKind(err, tutti.Exists) {
 		err = fail(http.StatusConflict, "EventHandler with name %s already exists!", name)
 	}
-	return emptyOr(err)
+	return ans, err
 }
 
 func (a *API) updateHandler(c *call) (answer, error) {
-	name, err := a.putHandlers(c, engine.PutExists, "updateEventHandler.eventHandler")
-	return emptyOr(missing(err, "EventHandler with name %s not found!", name))
+	name, ans, err := a.putHandlers(c, engine.PutExists, "updateEventHandler.eventHandler")
+	return ans, missing(err, "EventHandler with name %s not found!", name)
 }
 
 func (a *API) deleteHandler(c *call) (answer, error) {

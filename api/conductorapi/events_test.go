@@ -3,6 +3,7 @@ package conductorapi
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -202,6 +203,20 @@ func TestEventOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.found("workflowType=once", 2)
+}
+
+func TestEventQueueThatCannotBeHeard(t *testing.T) {
+	s, _ := newEventServer(t)
+	for event, want := range map[string]string{
+		"conductor:x": "", "kafka:t": "is not configured", "sqs:q": "is not supported",
+	} {
+		r := s.ok("POST", "/api/event", fmt.Sprintf(`{"name":%q,"event":%q,"active":true,"actions":
+			[{"action":"complete_task","complete_task":{"taskId":"x"}}]}`, event, event))
+		got := r.header.Get("Warning")
+		if got == "" != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: warning %q, want %q", event, got, want)
+		}
+	}
 }
 
 func TestScheduleOverHTTP(t *testing.T) {

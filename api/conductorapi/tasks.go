@@ -84,6 +84,12 @@ func (a *API) pollFor(
 		Namespace: namespace, Queue: conductor.QueueName(taskType, domain, "", ""),
 		Worker: worker, Count: count, Wait: wait,
 	})
+	if err == nil && c.ctx().Err() != nil {
+		a.giveBack(c.ctx(), got)
+		return nil, &tutti.Error{
+			Kind: tutti.Cancelled, Op: "poll", Code: "CallerGone", Err: context.Cause(c.ctx()),
+		}
+	}
 	// A batch comes in the order in which the shards granted its tasks; workers expect the
 	// order of the queue.
 	slices.SortStableFunc(got, func(x, y api.HandOut) int {
@@ -91,6 +97,18 @@ func (a *API) pollFor(
 			cmp.Compare(x.Task.ReadyMs, y.Task.ReadyMs))
 	})
 	return got, err
+}
+
+// giveBack returns tasks to their queue whose worker went away before it could be answered.
+func (a *API) giveBack(ctx context.Context, tasks []api.HandOut) {
+	ctx = context.WithoutCancel(ctx)
+	for _, h := range tasks {
+		err := a.svc.Return(ctx, namespace, h.Run.ID, h.Task.Seq, h.Task.Token, true)
+		if err != nil {
+			a.log.Warn("a task stays leased to a worker that is gone", "run", h.Run.ID,
+				"task", h.Run.ID.TaskID(h.Task.Seq), "error", err)
+		}
+	}
 }
 
 // pollOne answers one task, or 204.
