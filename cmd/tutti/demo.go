@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/client"
 	"github.com/tutti-run/tutti/examples/orders"
 )
@@ -81,6 +84,7 @@ type demo struct {
 
 	mu                         sync.Mutex
 	started, completed, undone int
+	undoing                    []string // runs that undo an order
 }
 
 // run opens the business and orders until ctx is done.
@@ -151,14 +155,24 @@ func (d *demo) order(ctx context.Context, c *client.Client) error {
 	return nil
 }
 
-// settle waits for the runs that undo orders, which nobody watches.
+// settle waits for the runs that undo orders, which no session watches.
 func (d *demo) settle(ctx context.Context, c *client.Client) error {
-	for r, err := range c.List(ctx, client.ListOptions{Statuses: []string{"RUNNING"}}) {
-		if err != nil {
-			return err
-		}
-		if _, err := c.Wait(ctx, r.ID); err != nil {
-			return err
+	d.mu.Lock()
+	ids := d.undoing
+	d.mu.Unlock()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for _, id := range ids {
+		for {
+			_, err := c.Wait(ctx, id)
+			var refused *client.Error
+			if !errors.As(err, &refused) || refused.Kind != tutti.NotFound.String() {
+				if err != nil {
+					return err
+				}
+				break
+			}
+			<-tick.C // the order to start it is on its way to another shard
 		}
 	}
 	return nil
@@ -185,6 +199,12 @@ func (d *demo) ended(ctx context.Context, id string, e client.Ended) {
 		d.completed++
 	} else {
 		d.undone++
+		var out struct {
+			Undo string `json:"conductor.failure_workflow"`
+		}
+		if json.Unmarshal(e.Output, &out) == nil && out.Undo != "" {
+			d.undoing = append(d.undoing, out.Undo)
+		}
 	}
 	started, completed, undone := d.started, d.completed, d.undone
 	d.mu.Unlock()
