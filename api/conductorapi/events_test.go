@@ -57,19 +57,13 @@ func (s *server) await(id, status string) reply {
 }
 
 // found waits until a search finds a number of workflows.
-func (s *server) found(query string, n int) reply {
+func (s *server) found(query string, n int) (r reply) {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		r := s.ok("GET", "/api/workflow/search-v2?query="+query, "")
-		if r.text("totalHits") == fmt.Sprint(n) {
-			return r
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("%s finds %s, want %d", query, r.text("totalHits"), n)
-		}
-		time.Sleep(5 * time.Millisecond) // until the condition holds
-	}
+	s.eventually(fmt.Sprintf("%s finds %d", query, n), func() bool {
+		r = s.ok("GET", "/api/workflow/search-v2?query="+query, "")
+		return r.text("totalHits") == fmt.Sprint(n)
+	})
+	return r
 }
 
 const noop = `{"name":%q,"tasks":[{"name":"n","taskReferenceName":"n","type":"NOOP"}]}`
@@ -224,16 +218,13 @@ func TestScheduleOverHTTP(t *testing.T) {
 	s.ok("POST", "/api/metadata/workflow", fmt.Sprintf(noop, "timed"))
 	s.ok("POST", "/api/scheduler/schedules", `{"name":"s","cronExpression":"* * * * * *",
 		"startWorkflowRequest":{"name":"timed","correlationId":"c"}}`)
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		r := s.ok("GET", "/api/scheduler/search/executions?query=scheduleName=s+AND+state=EXECUTED", "")
-		if r.text("totalHits") != "0" {
-			s.await(r.text("results", 0, "workflowId"), "COMPLETED")
-			return
+	s.eventually("the schedule starts a workflow", func() bool {
+		const query = "?query=scheduleName=s+AND+state=EXECUTED"
+		r := s.ok("GET", "/api/scheduler/search/executions"+query, "")
+		if r.text("totalHits") == "0" {
+			return false
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the schedule started nothing")
-		}
-		time.Sleep(20 * time.Millisecond) // until the condition holds
-	}
+		s.await(r.text("results", 0, "workflowId"), "COMPLETED")
+		return true
+	})
 }

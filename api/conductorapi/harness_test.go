@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
@@ -142,6 +143,22 @@ func (r reply) text(path ...any) string {
 		return "false"
 	}
 	return ""
+}
+
+// eventually waits until a condition holds that no change of a workflow announces.
+func (s *server) eventually(what string, cond func() bool) {
+	s.t.Helper()
+	late := time.NewTimer(10 * time.Second)
+	defer late.Stop()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for !cond() {
+		select {
+		case <-again.C:
+		case <-late.C:
+			s.t.Fatalf("waited in vain until %s", what)
+		}
+	}
 }
 
 const oneTask = `{"name":"one","version":1,"tasks":[

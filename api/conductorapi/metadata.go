@@ -65,6 +65,12 @@ func metadataRoutes() []route {
 			"Remove a version of a workflow definition; its runs go on",
 			(*API).deleteWorkflowDef, nil, "", "",
 		},
+	}
+}
+
+func taskDefRoutes() []route {
+	const base = "/api/metadata"
+	return []route{
 		{
 			"POST", base + "/taskdefs", api.WriteDefinitions,
 			"Create or replace task definitions",

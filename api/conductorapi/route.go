@@ -58,9 +58,9 @@ func textOr(s string, e error) (answer, error) {
 func routes() []route {
 	var all []route
 	for _, group := range [][]route{
-		metadataRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(), taskRoutes(),
-		signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(), dryRoutes(),
-		scheduleRoutes(),
+		metadataRoutes(), taskDefRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(),
+		taskRoutes(), signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(), dryRoutes(),
+		scheduleRoutes(), schedulerRoutes(),
 	} {
 		all = append(all, group...)
 	}

@@ -20,7 +20,6 @@ import (
 func scheduleRoutes() []route {
 	const base = "/api/scheduler"
 	const one = base + "/schedules/{name}"
-	page := []string{"freeText string=*", "start integer=0", "size integer=100", "sort string"}
 	rts := []route{
 		{
 			"POST", base + "/schedules", api.WriteDefinitions, "Create or replace a schedule",
@@ -34,7 +33,7 @@ func scheduleRoutes() []route {
 			"GET", base + "/schedules/search", api.ReadDefinitions, "Search schedules",
 			(*API).searchSchedules, append([]string{
 				"workflowName string", "scheduleName string", "paused boolean",
-			}, page...), "", "SearchResultWorkflowSchedule",
+			}, pageParams()...), "", "SearchResultWorkflowSchedule",
 		},
 		{
 			"GET", one, api.ReadDefinitions, "Get a schedule",
@@ -44,6 +43,22 @@ func scheduleRoutes() []route {
 			"DELETE", one, api.WriteDefinitions, "Remove a schedule",
 			(*API).deleteSchedule, nil, "", "",
 		},
+	}
+	for _, method := range []string{"GET", "PUT"} {
+		rts = append(rts, route{
+			method, one + "/pause", api.WriteDefinitions, "Pause a schedule",
+			(*API).pauseSchedule, []string{"reason string"}, "", "",
+		}, route{
+			method, one + "/resume", api.WriteDefinitions, "Resume a schedule",
+			(*API).resumeSchedule, nil, "", "",
+		})
+	}
+	return rts
+}
+
+func schedulerRoutes() []route {
+	const base = "/api/scheduler"
+	return []route{
 		{
 			"GET", base + "/nextFewSchedules", open, "Get the next times of a cron expression",
 			(*API).nextTimes, []string{
@@ -54,7 +69,7 @@ func scheduleRoutes() []route {
 		{
 			"GET", base + "/search/executions", api.ReadDefinitions,
 			"Search the starts that schedules made",
-			(*API).searchExecutions, append([]string{"query string"}, page...), "",
+			(*API).searchExecutions, append([]string{"query string"}, pageParams()...), "",
 			"SearchResultWorkflowScheduleExecution",
 		},
 		{
@@ -78,16 +93,10 @@ func scheduleRoutes() []route {
 			(*API).bulkResumeSchedules, nil, "[string]", "BulkResponse",
 		},
 	}
-	for _, method := range []string{"GET", "PUT"} {
-		rts = append(rts, route{
-			method, one + "/pause", api.WriteDefinitions, "Pause a schedule",
-			(*API).pauseSchedule, []string{"reason string"}, "", "",
-		}, route{
-			method, one + "/resume", api.WriteDefinitions, "Resume a schedule",
-			(*API).resumeSchedule, nil, "", "",
-		})
-	}
-	return rts
+}
+
+func pageParams() []string {
+	return []string{"freeText string=*", "start integer=0", "size integer=100", "sort string"}
 }
 
 func scheduleRef(name string) api.DocumentRef {

@@ -2,6 +2,7 @@ package conductorapi
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tutti-run/tutti"
@@ -46,7 +47,8 @@ func appendTask(
 	dst []byte, run *tutti.Run, t *tutti.Task, s *step, output value.Raw,
 	secrets map[string]string,
 ) []byte {
-	o := newObject(dst)
+	const fixed = 1200 // bytes of a task besides its payloads and its definition
+	o := newObject(slices.Grow(dst, fixed+len(t.Input)+len(output)+len(s.task)+len(s.def)))
 	o.text("taskType", t.Type)
 	o.text("status", conductor.StatusName(t.Status))
 	o.payload("inputData", t.Input)

@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tutti-run/tutti/api"
 	"github.com/tutti-run/tutti/value"
 )
 
@@ -48,20 +50,15 @@ func TestLongPoll(t *testing.T) {
 // polling waits until somebody waits for tasks of a queue.
 func (s *server) polling(queue string) {
 	s.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) {
+	s.eventually("somebody polls "+queue, func() bool {
 		queues, err := s.svc.Queues(s.t.Context(), namespace)
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		for _, q := range queues {
-			if q.Name == queue && q.Waiting > 0 {
-				return
-			}
-		}
-		time.Sleep(time.Millisecond) // until the condition holds
-	}
-	s.t.Fatalf("nobody polls %s", queue)
+		return slices.ContainsFunc(queues, func(q api.QueueInfo) bool {
+			return q.Name == queue && q.Waiting > 0
+		})
+	})
 }
 
 // TestExecuteWaits checks that a synchronous start answers when its workflow ends, and says so
