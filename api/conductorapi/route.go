@@ -59,8 +59,8 @@ func routes() []route {
 	var all []route
 	for _, group := range [][]route{
 		metadataRoutes(), taskDefRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(),
-		taskRoutes(), signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(), eventRoutes(), dryRoutes(),
-		scheduleRoutes(), schedulerRoutes(),
+		taskRoutes(), signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(),
+		eventRoutes(), dryRoutes(), scheduleRoutes(), schedulerRoutes(),
 	} {
 		all = append(all, group...)
 	}
