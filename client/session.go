@@ -64,10 +64,8 @@ func (s *Session) Start(
 	if err != nil {
 		return err
 	}
-	select {
-	case <-s.finish:
+	if s.closing() {
 		return ErrSessionClosed
-	default:
 	}
 	id, open := s.table.add(&sessionCall{started, ended})
 	if !open {
@@ -93,6 +91,11 @@ func (s *Session) Finish(ctx context.Context) error {
 	select {
 	case <-s.done:
 		return nil
+	default:
+	}
+	select {
+	case <-s.done:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -104,6 +107,18 @@ func (s *Session) Close() {
 	s.cancel()
 	<-s.done
 }
+
+// closing reports whether Finish or Close was called.
+func (s *Session) closing() bool {
+	select {
+	case <-s.finish:
+		return true
+	default:
+		return false
+	}
+}
+
+func cancelled(err error) bool { return errors.Is(err, context.Canceled) }
 
 func (s *Session) send() {
 	for {
@@ -141,7 +156,7 @@ func (s *Session) receive() {
 			s.handle(rep)
 			continue
 		}
-		if err = refused(err); errors.Is(err, io.EOF) {
+		if err = refused(err); errors.Is(err, io.EOF) || s.closing() && cancelled(err) {
 			err = ErrSessionClosed
 		}
 		for _, call := range s.table.drain() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -236,11 +237,14 @@ func (s *session) sendAll() error {
 		s.tasks, s.acks, s.gone = nil, nil, nil
 		drained := s.draining && len(s.held) == 0
 		s.mu.Unlock()
+		if err := s.sendAcks(acks); err != nil {
+			return err
+		}
 		if err := s.sendTasks(tasks); err != nil {
 			return err
 		}
 		// After the tasks, since a lease may be void before its task was sent.
-		if err := s.sendAnswers(acks, gone); err != nil {
+		if err := s.sendGone(gone); err != nil {
 			return err
 		}
 		if drained {
@@ -267,24 +271,24 @@ func (s *session) send(m *tuttipb.ServerMessage) error {
 // answersPerMessage bounds the acks or leases of one message.
 const answersPerMessage = 4096
 
-func (s *session) sendAnswers(acks []*tuttipb.Ack, gone []*tuttipb.Lease) error {
-	for len(acks) > 0 {
-		n := min(len(acks), answersPerMessage)
+func (s *session) sendAcks(acks []*tuttipb.Ack) error {
+	for part := range slices.Chunk(acks, answersPerMessage) {
 		if err := s.send(&tuttipb.ServerMessage{
-			Body: &tuttipb.ServerMessage_Acks{Acks: &tuttipb.Acks{Acks: acks[:n]}},
+			Body: &tuttipb.ServerMessage_Acks{Acks: &tuttipb.Acks{Acks: part}},
 		}); err != nil {
 			return err
 		}
-		acks = acks[n:]
 	}
-	for len(gone) > 0 {
-		n := min(len(gone), answersPerMessage)
+	return nil
+}
+
+func (s *session) sendGone(gone []*tuttipb.Lease) error {
+	for part := range slices.Chunk(gone, answersPerMessage) {
 		if err := s.send(&tuttipb.ServerMessage{
-			Body: &tuttipb.ServerMessage_Cancelled{Cancelled: &tuttipb.Cancelled{Leases: gone[:n]}},
+			Body: &tuttipb.ServerMessage_Cancelled{Cancelled: &tuttipb.Cancelled{Leases: part}},
 		}); err != nil {
 			return err
 		}
-		gone = gone[n:]
 	}
 	return nil
 }

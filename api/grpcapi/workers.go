@@ -87,7 +87,7 @@ func checkHello(h *tuttipb.Hello) error {
 	case len(h.Subscriptions) == 0:
 		return tutti.E(tutti.Invalid, op, "NoQueues", "Hello names no queue to serve")
 	case len(h.Subscriptions) > maxQueues:
-		return tutti.E(tutti.Exhausted, op, "TooManyQueues", fmt.Sprintf(
+		return tutti.E(tutti.Invalid, op, "TooManyQueues", fmt.Sprintf(
 			"Hello names %d queues; one session serves up to %d",
 			len(h.Subscriptions), maxQueues))
 	case len(h.WorkerId) > api.MaxNameBytes:
