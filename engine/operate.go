@@ -79,6 +79,9 @@ func (c Resume) apply(b *Batch) (any, error) {
 		switch {
 		case s == nil || r.Status != tutti.RunRunning:
 		case s.Status.Open():
+			if s.wake != 0 && s.wake != Forever { // it may have gone off in vain
+				s.fired, s.dirty = true, true
+			}
 			b.wakeTask(r, s)
 		default:
 			b.finished(r, s)

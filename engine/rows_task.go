@@ -76,10 +76,11 @@ type taskState struct {
 	logs     uint32
 	in, out  payload
 
-	dirty bool
-	wake  int64  // due time of the stored wake row; 0 = none
-	ready []byte // key of the stored ready row; nil = none
-	fired bool   // the stored wake-up went off in this batch
+	dirty   bool
+	wake    int64  // due time of the stored wake row; 0 = none
+	ready   []byte // key of the stored ready row; nil = none
+	fired   bool   // the stored wake-up went off in this batch
+	offered bool   // was taken out of its queue in this batch
 }
 
 // wakeAt is the next time at which the task needs attention without anybody's doing, 0 for

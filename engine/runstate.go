@@ -304,8 +304,13 @@ func (b *Batch) flushTask(r *runState, t *taskState, put func(tutti.Hash, []byte
 	t.fired = false
 	row := t.readyRow(&r.Run)
 	if bytes.Equal(row, t.ready) {
+		if row != nil && t.offered {
+			b.fx.Ready = append(b.fx.Ready, readyOf(r, row))
+		}
+		t.offered = false
 		return
 	}
+	t.offered = false
 	if t.ready != nil {
 		b.w.Delete(t.ready)
 	}
@@ -317,11 +322,15 @@ func (b *Batch) flushTask(r *runState, t *taskState, put func(tutti.Hash, []byte
 
 // setReady writes a ready row and tells of it.
 func (b *Batch) setReady(r *runState, row []byte) {
-	fair := fairHash(r.CorrelationID)
-	b.w.Set(row, binary.BigEndian.AppendUint32(nil, fair))
-	ready, _ := decodeReady(row)
-	ready.Fair = fair
+	ready := readyOf(r, row)
+	b.w.Set(row, binary.BigEndian.AppendUint32(nil, ready.Fair))
 	b.fx.Ready = append(b.fx.Ready, ready)
+}
+
+func readyOf(r *runState, row []byte) Ready {
+	ready, _ := decodeReady(row)
+	ready.Fair = fairHash(r.CorrelationID)
+	return ready
 }
 
 func fairHash(key string) uint32 {

@@ -43,6 +43,7 @@ func (c Lease) apply(b *Batch) (any, error) {
 
 // offer gives a ready task to a worker, if its limit lets it.
 func (b *Batch) offer(r *runState, s *taskState, slot Slot) LeaseResult {
+	s.offered = true
 	if s.Limit == nil || s.permit {
 		b.handOut(r, s, slot)
 		return LeaseGiven

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/tutti-run/tutti"
@@ -142,15 +143,26 @@ func (w *world) rest() {
 			w.pump()
 		}
 	}
-	for _, id := range open {
-		n := w.nodes[id.Shard(w.opts.Shards)]
-		_, waits, err := n.view().Explain(id)
-		w.fail("run %s does not end: %+v %v", id, waits, err)
+	if len(open) > 0 {
+		w.fail("%d runs do not end:%s", len(open), w.explain(open))
 	}
 	w.pump()
 	w.oracle.examine()
 	w.crash(0)
 	w.oracle.final()
+}
+
+// explain says what runs wait for.
+func (w *world) explain(ids []tutti.RunID) (text string) {
+	for _, id := range ids {
+		r, waits, err := w.nodes[id.Shard(w.opts.Shards)].view().Explain(id)
+		w.check(err)
+		text += fmt.Sprintf("\n%s of %s is %s", id, r.Definition, r.Status)
+		for _, x := range waits {
+			text += "\n  " + x.Text
+		}
+	}
+	return text
 }
 
 // pump lets every shard, worker and message do what is to be done.

@@ -28,7 +28,9 @@ type node struct {
 	inbox  []request
 	timers []engine.Timer
 	acked  map[int]uint64
-	deep   int // batches in flight
+	// released are the numbers of the newest messages to each shard that are durable.
+	released map[int]uint64
+	deep     int // batches in flight
 }
 
 // request is a command and what to do with its answer.
@@ -65,6 +67,7 @@ func (n *node) claim() {
 	st, err := n.w.store.Claim(context.Background(), store.ShardID(n.id))
 	n.w.check(err)
 	n.store, n.acked, n.timers, n.deep = st, map[int]uint64{}, nil, 0
+	n.released = map[int]uint64{}
 }
 
 // load takes up what the store says is under way.
@@ -89,12 +92,19 @@ func (n *node) load() {
 		n.w.queues.add(r)
 		return true
 	}))
+	n.w.check(v.Outbox(func(m engine.Send) bool {
+		n.released[m.To] = m.Number
+		return true
+	}))
 	n.resend()
 }
 
-// resend sends what is in the outbox once more.
+// resend sends what has left the outbox before once more.
 func (n *node) resend() {
 	n.w.check(n.view().Outbox(func(m engine.Send) bool {
+		if m.Number > n.released[m.To] {
+			return true // its batch may not be durable yet
+		}
 		if _, ok := n.acked[m.To]; !ok {
 			n.acked[m.To] = m.Number - 1
 		}
@@ -206,7 +216,7 @@ func (w *world) settleFlying() {
 	w.flying = w.flying[len(known):]
 	var broken []*node
 	for _, f := range known {
-		f.n.deep--
+		f.n.deep = max(0, f.n.deep-1)
 		if f.err = f.ticket.Wait(); f.err != nil && !slices.Contains(broken, f.n) {
 			broken = append(broken, f.n)
 		}
@@ -275,6 +285,7 @@ func (w *world) letOut(f *inflight) {
 		w.queues.freed(poll)
 	}
 	for _, m := range fx.Sends {
+		f.n.released[m.To] = m.Number
 		w.send(f.n.id, m)
 	}
 	for _, a := range fx.Acks {

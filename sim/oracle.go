@@ -142,8 +142,8 @@ func (o *oracle) awake(n *node) {
 			return true
 		}
 		r, err := v.Run(t.Run)
-		if err == nil && r.Status == tutti.RunPaused && t.DueMs <= o.w.now {
-			return true // it rests until the run is resumed
+		if err == nil && r.Status == tutti.RunPaused {
+			return true // it may have gone off; the run hears of it when it is resumed
 		}
 		o.w.fail("shard %d does not know of the wake-up of %s/%d", n.id, t.Run, t.Seq)
 		return false
