@@ -104,23 +104,32 @@ func (s *shard) recover() error {
 		return err
 	}
 	s.r.watch.letters(boxes)
-	return s.resend(view, -1)
+	sends, err := outbox(view, -1)
+	s.resend(sends)
+	return err
 }
 
-// resend delivers again what is in the outbox for one shard, or for all (-1).
-func (s *shard) resend(view engine.View, to int) error {
-	return view.Outbox(func(m engine.Send) bool {
-		if to >= 0 && m.To != to {
-			return true
+// outbox lists the stored messages for one shard, or for all (-1).
+func outbox(view engine.View, to int) (sends []engine.Send, err error) {
+	err = view.Outbox(func(m engine.Send) bool {
+		if to < 0 || m.To == to {
+			sends = append(sends, m)
 		}
+		return true
+	})
+	return sends, err
+}
+
+// resend delivers durable messages again.
+func (s *shard) resend(sends []engine.Send) {
+	for _, m := range sends {
 		s.mu.Lock()
 		if _, ok := s.acked[m.To]; !ok {
 			s.acked[m.To] = m.Number - 1
 		}
 		s.mu.Unlock()
 		s.forward(m)
-		return true
-	})
+	}
 }
 
 // supervise runs the shard and rebuilds it after a failure, until ctx ends.
@@ -366,9 +375,14 @@ func (s *shard) forward(m engine.Send) {
 			}
 			time.AfterFunc(resendAfter, func() {
 				s.resending.Store(false)
-				_ = s.read(context.Background(), func(v engine.View) error {
-					return s.resend(v, m.To)
+				var sends []engine.Send
+				err := s.read(context.Background(), func(v engine.View) (err error) {
+					sends, err = outbox(v, m.To)
+					return err
 				})
+				if err == nil { // what was read is durable, so it may leave
+					s.resend(sends)
+				}
 			})
 		},
 	})
