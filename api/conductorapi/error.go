@@ -45,6 +45,7 @@ func invalid(list ...violation) error {
 // codeStatus are the exceptions to the table of kinds, by the error's code.
 var codeStatus = map[string]int{
 	"PayloadTooLarge": http.StatusRequestEntityTooLarge,
+	"AnswerTooLarge":  http.StatusRequestEntityTooLarge,
 	"RunNotPaused":    http.StatusInternalServerError, // an IllegalStateException there
 }
 
@@ -71,8 +72,8 @@ func failureOf(err error) *failure {
 	if e.Hint != "" {
 		f.message += " (" + e.Hint + ")"
 	}
-	switch e.Kind {
-	case tutti.Exhausted, tutti.Timeout, tutti.Unavailable:
+	switch f.status {
+	case http.StatusTooManyRequests, http.StatusGatewayTimeout, http.StatusServiceUnavailable:
 		f.retryable = true
 	}
 	return f

@@ -77,7 +77,7 @@ func (a *API) Handler() http.Handler {
 			panic("route without permission: " + rt.method + " " + rt.pattern)
 		}
 		m.Method(rt.method, rt.pattern, a.serve(rt))
-		if rt.method == http.MethodGet {
+		if rt.method == http.MethodGet && rt.reads() {
 			m.Method(http.MethodHead, rt.pattern, a.serve(rt))
 		}
 	}
@@ -89,6 +89,15 @@ func (a *API) Handler() http.Handler {
 		a.otherMethod(m, w, r)
 	})
 	return m
+}
+
+// reads reports whether the endpoint changes nothing. Conductor has some that answer GET and do.
+func (rt *route) reads() bool {
+	switch rt.perm {
+	case open, api.ReadDefinitions, api.ReadRuns, api.ReadQueues:
+		return true
+	}
+	return false
 }
 
 // trimSlash makes a trailing slash mean nothing.

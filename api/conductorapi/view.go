@@ -2,6 +2,7 @@ package conductorapi
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -160,10 +161,20 @@ func (r *reader) appendTasks(dst []byte) ([]byte, error) {
 		}
 		first = false
 		dst = r.appendTask(dst, t)
-		return r.err == nil
+		return r.err == nil && len(dst) < maxAnswer
 	})
+	if err == nil && len(dst) >= maxAnswer {
+		err = &tutti.Error{
+			Kind: tutti.Exhausted, Op: "get workflow", Code: "AnswerTooLarge",
+			Err:  fmt.Errorf("the tasks of workflow %s take more than %d bytes", r.Run().ID, maxAnswer),
+			Hint: "leave the tasks out with includeTasks=false and get them in parts from /tasks",
+		}
+	}
 	return append(dst, ']'), err
 }
+
+// maxAnswer bounds the tasks of one workflow that one answer holds, in bytes.
+const maxAnswer = 256 << 20
 
 // appendWorkflow writes a run.
 func (r *reader) appendWorkflow(dst []byte, tasks bool) ([]byte, error) {
