@@ -149,8 +149,7 @@ func (j *job) run(ctx context.Context, a *model.Action) error {
 		j.payload = expand(j.payload)
 	}
 	err := j.perform(ctx, a)
-	switch tutti.KindOf(err) {
-	case tutti.Unavailable, tutti.Exhausted, tutti.Timeout, tutti.Cancelled:
+	if transient(err) {
 		return err
 	}
 	log := j.h.log.With("handler", j.handler, "queue", j.m.Queue, "message", j.m.ID,
@@ -161,6 +160,19 @@ func (j *job) run(ctx context.Context, a *model.Action) error {
 		log.Debug("action of event handler performed")
 	}
 	return nil
+}
+
+// transient reports whether an action may succeed at another attempt.
+func transient(err error) bool {
+	if err == nil {
+		return false
+	}
+	switch tutti.KindOf(err) {
+	case tutti.Unavailable, tutti.Timeout, tutti.Cancelled:
+		return true
+	}
+	var e *tutti.Error
+	return errors.As(err, &e) && (e.Code == "TooManyPending" || e.Code == "DiskFull")
 }
 
 func (j *job) perform(ctx context.Context, a *model.Action) error {

@@ -3,6 +3,7 @@ package schedule
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -218,8 +219,7 @@ func (s *Service) fire(ctx context.Context, e *entry) bool {
 		}
 	}
 	if err != nil {
-		switch tutti.KindOf(err) {
-		case tutti.Unavailable, tutti.Timeout, tutti.Cancelled:
+		if transient(err) {
 			return false
 		}
 		x.State, x.Reason = "FAILED", err.Error()
@@ -230,6 +230,16 @@ func (s *Service) fire(ctx context.Context, e *entry) bool {
 			"error", err)
 	}
 	return true
+}
+
+// transient reports whether a start may succeed later without a change of the schedule.
+func transient(err error) bool {
+	switch tutti.KindOf(err) {
+	case tutti.Unavailable, tutti.Timeout, tutti.Cancelled:
+		return true
+	}
+	var e *tutti.Error
+	return errors.As(err, &e) && (e.Code == "TooManyPending" || e.Code == "DiskFull")
 }
 
 // box is where the executions of a schedule are kept.
