@@ -18,7 +18,7 @@ import (
 type Options struct {
 	Seed   uint64
 	Steps  int // with faults; 600 when zero
-	Shards int // 3 when zero
+	Shards int // from 1 to 4, as the seed says, when zero
 	// Cast makes the definitions of the game and plays the workers; the default is Toys.
 	Cast Cast
 	// Trace, when not nil, gets a line for everything that happens.
@@ -90,7 +90,7 @@ func Play(opts Options) (report Report, err error) {
 		opts.Steps = 600
 	}
 	if opts.Shards == 0 {
-		opts.Shards = 3
+		opts.Shards = 1 + int(opts.Seed%4)
 	}
 	if opts.Cast == nil {
 		opts.Cast = Toys{}
