@@ -256,7 +256,7 @@ func (s *storm) calm() {
 	for _, out := range s.outs {
 		h.MustDo(engine.ReturnLease{Run: out.Run.ID, Seq: out.Task.Seq, Token: out.Task.Token})
 	}
-	for range 400 {
+	for range 3000 { // where memory is lost, limits let few go in half a minute
 		open := 0
 		for _, id := range s.known() {
 			r := h.Run(id)
