@@ -232,7 +232,7 @@ While orders run here, try in another terminal:
   tutti list%[7]s --status failed
   tutti history%[7]s RUN
   tutti explain%[7]s RUN
-  tutti run%[7]s order --wait --input '{"orderId":"mine","customer":"Me","card":"1","items":[{"sku":"cups","count":6,"price":450}]}'
+  tutti run%[7]s order --wait --input '{"orderId":"mine","card":"1","items":[{"sku":"cups","count":6,"price":450}]}'
   curl -s http://%[1]s/api/workflow/RUN
 Stop with Ctrl-C.
 

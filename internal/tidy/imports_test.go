@@ -21,7 +21,8 @@ var level = map[string]int{
 	"observe": 4, "api/pb": 4,
 	"api": 5, "api/textindex": 4,
 	"api/conductorapi/query": 4, "api/conductorapi/events": 6, "api/conductorapi/schedule": 6,
-	"api/conductorapi": 6, "api/adminapi": 6, "api/grpcapi": 6,
+	"api/conductorapi/conductorgrpc": 6,
+	"api/conductorapi":               6, "api/adminapi": 6, "api/grpcapi": 6,
 	"bench": 6, "examples/orders": 6,
 	"cmd/tutti": 7,
 	"client":    5,
@@ -30,13 +31,14 @@ var level = map[string]int{
 
 // peers are imports within a level that are meant.
 var peers = map[string][]string{
-	"api/conductorapi":   {"api/conductorapi/events", "api/conductorapi/schedule"},
-	"":                   {"value"},
-	"connector":          {"connector/egress", "connector/httpcall", "connector/eventbus"},
-	"connector/httpcall": {"connector", "connector/egress"},
-	"connector/eventbus": {"connector", "connector/egress"},
-	"observe":            {"runner"},
-	"dialect/conductor":  {"dialect/conductor/model"},
+	"api/conductorapi/conductorgrpc": {"api/conductorapi", "api/grpcapi"},
+	"api/conductorapi":               {"api/conductorapi/events", "api/conductorapi/schedule"},
+	"":                               {"value"},
+	"connector":                      {"connector/egress", "connector/httpcall", "connector/eventbus"},
+	"connector/httpcall":             {"connector", "connector/egress"},
+	"connector/eventbus":             {"connector", "connector/egress"},
+	"observe":                        {"runner"},
+	"dialect/conductor":              {"dialect/conductor/model"},
 }
 
 // pure packages read no clock, start no goroutine and touch neither disk nor network.
