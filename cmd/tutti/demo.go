@@ -232,12 +232,16 @@ While orders run here, try in another terminal:
   tutti list%[7]s --status failed
   tutti history%[7]s RUN
   tutti explain%[7]s RUN
-  tutti run%[7]s order --wait --input '{"orderId":"mine","card":"1","items":[{"sku":"cups","count":6,"price":450}]}'
+  tutti run%[7]s order --wait --input '%[8]s'
   curl -s http://%[1]s/api/workflow/RUN
 Stop with Ctrl-C.
 
-`, d.srv.httpAddr(), d.srv.grpcAddr(), d.srv.opts.Data, u.Payment, u.Stock, u.Shipping, grpc))
+`, d.srv.httpAddr(), d.srv.grpcAddr(), d.srv.opts.Data, u.Payment, u.Stock, u.Shipping, grpc, sampleOrder))
 }
+
+// sampleOrder is an order for people to try.
+const sampleOrder = `{"orderId":"mine","customer":"Me","card":"1",` +
+	`"items":[{"sku":"cups","count":6,"price":450}]}`
 
 // teller prints what happens, a line for each event, in colour only on a terminal.
 type teller struct {
