@@ -11,8 +11,12 @@ import (
 
 // Cast is what a game plays: definitions, and the queues that workers serve.
 type Cast interface {
+	// Name is how the command line calls the cast.
+	Name() string
 	// Definitions draws the definitions of a game.
 	Definitions(rng *rand.Rand) []*tutti.Source
+	// Documents is the catalogue that programs may look into while they run; nil = none.
+	Documents() tutti.Documents
 	// Queues lists the queues of their tasks.
 	Queues() []string
 	// Expect checks the result of a completed run that no operator let repeat anything.
@@ -21,6 +25,12 @@ type Cast interface {
 
 // Toys is a cast of random Toy definitions.
 type Toys struct{}
+
+// Name implements Cast.
+func (Toys) Name() string { return "toys" }
+
+// Documents implements Cast.
+func (Toys) Documents() tutti.Documents { return nil }
 
 // Queues implements Cast.
 func (Toys) Queues() []string { return []string{"a", "b"} }

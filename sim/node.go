@@ -78,7 +78,8 @@ func (n *node) load() {
 			Dialects: map[string]tutti.Dialect{
 				"toy": enginetest.Toy{}, "conductor": conductor.Dialect{},
 			},
-			Resolve: n.w.resolve, Matcher: n.match, CacheRuns: 3, Unobserved: true,
+			Documents: func(string, string) tutti.Documents { return n.w.cast.Documents() },
+			Resolve:   n.w.resolve, Matcher: n.match, CacheRuns: 3, Unobserved: true,
 		})
 	}
 	v := n.view()

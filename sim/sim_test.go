@@ -9,14 +9,23 @@ import (
 var (
 	seed  = flag.Uint64("seed", 0, "play the game of this seed only")
 	seeds = flag.Uint64("seeds", 12, "play the games of the first so many seeds")
+	cast  = flag.String("cast", "", "who plays: toys or orders; both when empty")
 	steps = flag.Int("steps", 0, "steps of a game; 0 = the default")
 )
 
 // TestSeed plays the game of -seed, or of a few seeds.
 func TestSeed(t *testing.T) {
+	for _, c := range []Cast{Toys{}, Orders{}} {
+		if *cast == "" || *cast == c.Name() {
+			t.Run(c.Name(), func(t *testing.T) { play(t, c) })
+		}
+	}
+}
+
+func play(t *testing.T, cast Cast) {
 	if *seed != 0 {
 		var trace bytes.Buffer
-		report, err := Play(Options{Seed: *seed, Steps: *steps, Trace: &trace})
+		report, err := Play(Options{Seed: *seed, Steps: *steps, Cast: cast, Trace: &trace})
 		if err != nil || testing.Verbose() {
 			t.Logf("%s", trace.Bytes())
 		}
@@ -28,7 +37,7 @@ func TestSeed(t *testing.T) {
 	}
 	var all Report
 	for n := uint64(1); n <= *seeds; n++ {
-		report, err := Play(Options{Seed: n, Steps: *steps})
+		report, err := Play(Options{Seed: n, Steps: *steps, Cast: cast})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -107,8 +107,8 @@ func Play(opts Options) (report Report, err error) {
 		switch p := recover().(type) {
 		case nil:
 		case failure:
-			err = fmt.Errorf("seed %d: %s\nreplay: go test ./sim -run TestSeed -seed %d -v",
-				opts.Seed, p.text, opts.Seed)
+			err = fmt.Errorf("seed %d: %s\nreplay: go test ./sim -run TestSeed -cast %s -seed %d -v",
+				opts.Seed, p.text, opts.Cast.Name(), opts.Seed)
 		default:
 			panic(p)
 		}
