@@ -60,6 +60,14 @@ type Limit struct {
 	WindowMs    int64 // length of the rate's sliding window
 }
 
+// CacheSpec lets the output of a Work task be used again. The first attempt ends at once with
+// the output that a task of the same namespace, definition name and key had when it completed
+// less than its TTLMs ago. Outputs over 64 KiB are not kept.
+type CacheSpec struct {
+	Key   string
+	TTLMs int64
+}
+
 // Timeouts are the deadlines of one attempt, in milliseconds; zero means none. When one
 // passes, the engine clears it and tells the program, which decides what follows.
 type Timeouts struct {
@@ -90,6 +98,7 @@ type TaskSpec struct {
 	UntilMs   int64 // Wait: absolute Unix time at which it completes; 0 = when signalled
 	Timeouts  Timeouts
 	Limit     *Limit
+	Cache     *CacheSpec
 	Child     *RunSpec // Child: what to start
 	Domain    string   // routing domain; for views
 	Ext       []byte   // the dialect's private bytes, kept with the task
@@ -131,6 +140,7 @@ type Task struct {
 	Timeouts Timeouts
 	UntilMs  int64 // Wait: when it completes
 	Limit    *Limit
+	Cache    *CacheSpec
 
 	Worker     string // holder of the lease, or who ended the task
 	Polls      int32  // times it was handed out

@@ -315,6 +315,9 @@ func checkTask(s *tutti.TaskSpec) error {
 	if s.Limit != nil {
 		err = firstError(err, checkName("the limit's key", s.Limit.Key, MaxName))
 	}
+	if s.Cache != nil {
+		err = firstError(err, checkName("the cache key", s.Cache.Key, MaxText))
+	}
 	if s.Child != nil {
 		err = firstError(err, checkSpec(s.Child))
 	}

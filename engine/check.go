@@ -80,6 +80,7 @@ func (c *checker) shard(n int, v View) error {
 		}
 	}
 	c.limitWakes(v, want)
+	c.cache(n, v, want)
 	for _, table := range []byte{tableIndex, tableCorr, tableLabel, tableWake, tableReady} {
 		c.compare(v, table, want)
 	}

@@ -142,6 +142,9 @@ func (t *taskState) whyQueued(name string) (code, sentence string) {
 			name, t.Limit.Key, describeLimit(t.Limit), stamp(t.UpdatedMs))
 	case holdAsk:
 		return "Asking", fmt.Sprintf("%s is asking limit %q for a permit.", name, t.Limit.Key)
+	case holdCache:
+		return "AsksCache", fmt.Sprintf("%s asks the cache for an output under key %q.",
+			name, t.Cache.Key)
 	}
 	return "Queued", fmt.Sprintf("%s waits in queue %s since %s for a worker to take it.",
 		name, t.Queue, stamp(t.ReadyMs))

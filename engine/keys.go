@@ -32,6 +32,7 @@ const (
 	tableDoc      = 'd' // namespace 0 dialect 0 kind 0 name 0 version(4) → document
 	tableLimit    = 'L' // key 0 part …
 	tableLimitID  = 'N' // hash(16) → key of the limit that a wake row stands for
+	tableCache    = 'C' // hash(16) → output and its end; nothing → number of outputs
 	tableMail     = 'E' // box 0 number(8) → letter
 )
 
@@ -56,6 +57,7 @@ const (
 	wakeRunTimeout = tutti.Seq(0)
 	wakePosts      = tutti.Seq(math.MaxUint32)
 	wakeLimit      = tutti.Seq(math.MaxUint32 - 1)
+	wakeCache      = tutti.Seq(math.MaxUint32 - 2)
 )
 
 func be16(b []byte, v uint16) []byte { return binary.BigEndian.AppendUint16(b, v) }

@@ -274,8 +274,12 @@ type Wake struct {
 }
 
 func (c Wake) apply(b *Batch) (any, error) {
-	if c.Seq == wakeLimit {
+	switch c.Seq {
+	case wakeLimit:
 		b.wakeLimitOwner(c.DueMs, c.Run)
+		return nil, nil
+	case wakeCache:
+		b.wakeCacheOwner(c.DueMs, c.Run)
 		return nil, nil
 	}
 	r := b.run(c.Run)
@@ -380,6 +384,8 @@ func (b *Batch) release(r *runState, s *taskState) {
 	case s.hold == holdAsk && s.UpdatedMs+askAgainMs <= b.now:
 		b.refundPermit(r, s)
 		s.UpdatedMs = b.now
+	case s.hold == holdCache && s.UpdatedMs+askAgainMs <= b.now:
+		b.missed(s)
 	}
 }
 

@@ -25,6 +25,9 @@ const (
 	msgCall                          // ask again
 	msgRelease                       // the permit of task seq of from is free
 	msgAdopted                       // run from, met by idempotency key, is the child of task seq
+	msgLookUp                        // ask key's owner for the output it keeps, for task seq of run
+	msgLookedUp                      // flag: it is body; else there is none
+	msgKeep                          // keep body under key until n
 )
 
 // message goes from shard to shard, at least once, and is applied once.
@@ -39,7 +42,7 @@ type message struct {
 	limit  *tutti.Limit
 	prio   int
 	flag   bool
-	n      uint64 // number of a question for a permit, and of the answer
+	n      uint64 // number of a question to an owner, and of the answer; a time
 }
 
 func (m message) encode() []byte {
@@ -222,6 +225,12 @@ func (b *Batch) receive(m message) {
 		b.receiveRelease(m)
 	case msgAdopted:
 		b.receiveAdopted(m)
+	case msgLookUp:
+		b.receiveLookUp(m)
+	case msgLookedUp:
+		b.receiveLookedUp(m)
+	case msgKeep:
+		b.receiveKeep(m)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	holdDelay             // its ready time has not come
 	holdLimit             // its limit is reached
 	holdAsk               // its permit has been asked for on behalf of a worker
+	holdCache             // the cache has been asked for its output
 )
 
 // payload is a JSON value of a record: inline, or known by hash and loaded when needed.
@@ -119,7 +120,8 @@ func (t *taskState) wakeAt() int64 {
 	return at
 }
 
-// askAgainMs bounds how long a task held by a limit waits for the limit's owner to call.
+// askAgainMs bounds how long a task held by a limit, or by the cache, waits for the owner to
+// call.
 const askAgainMs = 30_000
 
 func (t *taskState) wakeQueued(earlier func(int64)) {
@@ -129,7 +131,7 @@ func (t *taskState) wakeQueued(earlier func(int64)) {
 	switch t.hold {
 	case holdDelay:
 		earlier(t.ReadyMs)
-	case holdLimit, holdAsk:
+	case holdLimit, holdAsk, holdCache:
 		earlier(t.UpdatedMs + askAgainMs)
 	}
 }
@@ -180,6 +182,12 @@ func (t *taskState) encode(put func(tutti.Hash, []byte)) []byte {
 	e.i(51, t.askLease)
 	e.u(52, uint64(t.logs))
 	e.u(53, t.ask)
+	if t.Cache != nil {
+		e.msg(54, func(m *enc) {
+			m.str(1, t.Cache.Key)
+			m.i(2, t.Cache.TTLMs)
+		})
+	}
 	return e.b
 }
 
@@ -257,10 +265,12 @@ func decodeTask(seq tutti.Seq, b []byte) (*taskState, error) {
 		}
 	}
 	t.Input, t.Output = t.in.raw, t.out.raw
-	if err == nil && (t.Status > tutti.Skipped || t.Kind > tutti.Local || t.hold > holdAsk) {
+	if err == nil && (t.Status > tutti.Skipped || t.Kind > tutti.Local || t.hold > holdCache) {
 		err = errCorrupt
 	}
-	if err == nil && t.Limit == nil && (t.permit || t.hold >= holdLimit) {
+	asks := t.hold == holdLimit || t.hold == holdAsk
+	if err == nil && (t.Limit == nil && (t.permit || asks) ||
+		t.Cache == nil && t.hold == holdCache) {
 		err = errCorrupt
 	}
 	return t, err
@@ -367,6 +377,8 @@ func (t *taskState) decodeField(f field) (err error) {
 		t.logs = uint32(f.v)
 	case 53:
 		t.ask = f.v
+	case 54:
+		t.Cache, err = decodeCache(f.b)
 	}
 	return err
 }

@@ -169,7 +169,7 @@ func (t *turn) AddTask(spec tutti.TaskSpec) *tutti.Task {
 		Domain: spec.Domain, Ext: spec.Ext, HoldOpen: spec.HoldOpen,
 		ScheduledMs: now, ReadyMs: now + spec.DelayMs, FirstMs: spec.FirstAt,
 		UpdatedMs: now, DelayMs: spec.DelayMs, Timeouts: spec.Timeouts,
-		UntilMs: spec.UntilMs, Limit: spec.Limit,
+		UntilMs: spec.UntilMs, Limit: spec.Limit, Cache: spec.Cache,
 	}
 	if s.FirstMs == 0 {
 		s.FirstMs = now
@@ -210,6 +210,9 @@ func (b *Batch) begin(r *runState, s *taskState, child *tutti.RunSpec) {
 	}
 	b.addOpen(r, s.Seq)
 	b.note(r, HistoryTaskScheduled, s.Seq, 0)
+	if s.Kind == tutti.Work && s.Cache != nil && s.RetryOf == 0 {
+		b.askCache(r, s)
+	}
 	if s.Kind == tutti.Child && child != nil {
 		b.startChild(r, s, child)
 	}

@@ -172,6 +172,7 @@ func (c Complete) apply(b *Batch) (any, error) {
 		b.releasePermit(r, s)
 		return s.Task, nil
 	}
+	b.keepOutput(r, s, c.Outcome.Status)
 	b.endTask(r, s, c.Outcome.Status, nil, c.Outcome.Reason)
 	b.finished(r, s)
 	return s.Task, nil

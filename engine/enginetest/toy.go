@@ -49,6 +49,7 @@ type Step struct {
 	TotalMs      int64 `json:"total,omitempty"`
 
 	Limit *Limit `json:"limit,omitempty"`
+	Cache *Cache `json:"cache,omitempty"`
 }
 
 // Limit is a limit of a Toy task.
@@ -57,6 +58,12 @@ type Limit struct {
 	Concurrency int    `json:"concurrency,omitempty"`
 	Rate        int    `json:"rate,omitempty"`
 	WindowMs    int64  `json:"window,omitempty"`
+}
+
+// Cache lets the output of a Toy task be used again.
+type Cache struct {
+	Key string `json:"key"`
+	TTL int64  `json:"ttl"` // milliseconds
 }
 
 // Name implements tutti.Dialect.

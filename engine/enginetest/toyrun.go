@@ -217,6 +217,9 @@ func (t *toyTurn) attempt(id tutti.FrameID, s *state, nd *node, last *tutti.Task
 				Key: l.Key, Concurrency: l.Concurrency, Rate: l.Rate, WindowMs: l.WindowMs,
 			}
 		}
+		if c := nd.Cache; c != nil {
+			spec.Cache = &tutti.CacheSpec{Key: c.Key, TTLMs: c.TTL}
+		}
 	case nd.Wait != nil:
 		spec.Type, spec.Kind, spec.Status = "wait", tutti.Wait, tutti.Running
 		if *nd.Wait > 0 {
