@@ -303,7 +303,7 @@ func (f *fakeRun) AddTask(s tutti.TaskSpec) *tutti.Task {
 		RetryOf: s.RetryOf, Status: s.Status, Reason: s.Reason, Input: s.Input, Output: s.Output,
 		Domain: s.Domain, Ext: s.Ext, HoldOpen: s.HoldOpen, ScheduledMs: f.now, FirstMs: s.FirstAt,
 		ReadyMs: f.now + s.DelayMs, DelayMs: s.DelayMs, UpdatedMs: f.now, Timeouts: s.Timeouts,
-		UntilMs: s.UntilMs, Limit: s.Limit,
+		UntilMs: s.UntilMs, Limit: s.Limit, Cache: s.Cache,
 	}
 	if t.FirstMs == 0 {
 		t.FirstMs = f.now

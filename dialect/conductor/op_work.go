@@ -1,6 +1,8 @@
 package conductor
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"strings"
 
 	"github.com/tutti-run/tutti"
@@ -95,8 +97,7 @@ func opWork(x *exec, s site, a attempt) error {
 	if taskType == TypeSimple || taskType == TypeUserDefined {
 		taskType = s.node.task.Name
 	}
-	x.queueWork(s, a, tutti.TaskSpec{Type: taskType, Input: value.Marshal(in)})
-	return nil
+	return x.queueWork(s, a, tutti.TaskSpec{Type: taskType, Input: value.Marshal(in)})
 }
 
 // opDynamic schedules what the task's input names.
@@ -116,8 +117,7 @@ func opDynamic(x *exec, s site, a attempt) error {
 		s.node = s.node.as(name)
 		return s.node.run(x, s, a)
 	}
-	x.queueWork(s, a, tutti.TaskSpec{Type: name, DefName: name, Input: value.Marshal(in)})
-	return nil
+	return x.queueWork(s, a, tutti.TaskSpec{Type: name, DefName: name, Input: value.Marshal(in)})
 }
 
 // as returns the node of a DYNAMIC task that turned out to be of a system type.
@@ -129,19 +129,51 @@ func (n *node) as(taskType string) *node {
 }
 
 // queueWork creates a worker's task with the rules of its task definition.
-func (x *exec) queueWork(s site, a attempt, spec tutti.TaskSpec) {
+func (x *exec) queueWork(s site, a attempt, spec tutti.TaskSpec) error {
 	if fault := s.node.checkIn.fault(spec.Input, "task input"); fault != "" {
 		spec.Kind, spec.Status, spec.Reason = tutti.Local, tutti.Fatal, fault
 		x.add(s, a, spec)
-		return
+		return nil
 	}
 	def := s.node.taskDef()
 	spec.Kind, spec.Status = tutti.Work, tutti.Queued
 	spec.Queue, spec.Domain = x.queueFor(spec.Type, def)
 	x.limits(s, a, &spec)
 	spec.Timeouts.ResponseMs = def.ResponseTimeoutSeconds * 1000
-	x.add(s, a, spec)
+	return x.addCached(s, a, spec)
 }
+
+// maxCacheKey is the size, in bytes, from which a key of the cache is replaced by its hash.
+const maxCacheKey = 128
+
+// addCached creates a Work task whose output may be reused, if its step says so.
+func (x *exec) addCached(s site, a attempt, spec tutti.TaskSpec) error {
+	if s.node.cacheKey != nil {
+		v, err := s.node.cacheKey.Resolve(inputScope{
+			scope: scope{x, x.nextSeq()}, input: asObject(decoded(spec.Input), "input"),
+		})
+		if err != nil {
+			return x.broken(s, err)
+		}
+		key := textOf(v)
+		if len(key) > maxCacheKey {
+			key = fmt.Sprintf("%x", sha256.Sum256([]byte(key)))
+		}
+		ttl := int64(s.node.task.CacheConfig.TTLInSecond) * 1000
+		spec.Cache = &tutti.CacheSpec{Key: key, TTLMs: ttl}
+	}
+	x.add(s, a, spec)
+	return nil
+}
+
+// inputScope is a scope in which the members of a task's input have names.
+type inputScope struct {
+	scope
+	input *value.Object
+}
+
+// Named implements model.NamedScope.
+func (s inputScope) Named(name string) (any, bool) { return s.input.Get(name) }
 
 // queueFor names the queue of a worker's task: domain, execution namespace and isolation
 // group are part of it.
@@ -247,7 +279,7 @@ func (n *node) taskDef() *TaskDef {
 }
 
 // connect queues a task for a connector in the server.
-func (x *exec) connect(s site, a attempt, taskType, queue string, in value.Raw) {
+func (x *exec) connect(s site, a attempt, taskType, queue string, in value.Raw) error {
 	spec := tutti.TaskSpec{
 		Type: taskType, Kind: tutti.Work, Status: tutti.Queued, Queue: queue, Input: in,
 	}
@@ -256,7 +288,7 @@ func (x *exec) connect(s site, a attempt, taskType, queue string, in value.Raw) 
 	if !spec.HoldOpen {
 		spec.Timeouts.ResponseMs = s.node.taskDef().ResponseTimeoutSeconds * 1000
 	}
-	x.add(s, a, spec)
+	return x.addCached(s, a, spec)
 }
 
 func opHTTP(x *exec, s site, a attempt) error {
@@ -274,8 +306,7 @@ func opHTTP(x *exec, s site, a attempt) error {
 		held.task.AsyncComplete = true
 		s.node = held
 	}
-	x.connect(s, a, TypeHTTP, QueueHTTP, value.Marshal(in))
-	return nil
+	return x.connect(s, a, TypeHTTP, QueueHTTP, value.Marshal(in))
 }
 
 func opKafka(x *exec, s site, a attempt) error {
@@ -283,8 +314,7 @@ func opKafka(x *exec, s site, a attempt) error {
 	if err != nil {
 		return x.broken(s, err)
 	}
-	x.connect(s, a, TypeKafkaPublish, QueueKafka, value.Marshal(in))
-	return nil
+	return x.connect(s, a, TypeKafkaPublish, QueueKafka, value.Marshal(in))
 }
 
 // opEvent queues a message for a sink.
@@ -308,8 +338,7 @@ func opEvent(x *exec, s site, a attempt) error {
 	message.Set("sink", sink)
 	message.Set("event", EventSink(sink, x.run.Definition, s.name()))
 	message.Set("payload", in)
-	x.connect(s, a, TypeEvent, QueueEvent, value.Marshal(message))
-	return nil
+	return x.connect(s, a, TypeEvent, QueueEvent, value.Marshal(message))
 }
 
 // EventSink returns the full name of a sink. The internal queues are named after the workflow:

@@ -40,6 +40,7 @@ type node struct {
 	checkOut  checker
 	notices   map[string][]notice // by state
 	extra     *Template           // what the type keeps besides inputParameters; may be nil
+	cacheKey  *Template           // nil when outputs are not to be reused
 }
 
 // flattener builds a body.
@@ -137,6 +138,9 @@ func (f *flattener) add(t *WorkflowTask, scope, branch int32) {
 	}
 	n.input, n.extra = CompileTaskInput(t.InputParameters, template), compileExtra(t)
 	n.notices = compileNotices(t)
+	if c := t.CacheConfig; c != nil && c.Key != "" && c.TTLInSecond > 0 {
+		n.cacheKey = CompileTemplate(c.Key)
+	}
 	f.b.nodes = append(f.b.nodes, n)
 	if _, ok := f.b.refs[t.TaskReferenceName]; !ok {
 		f.b.refs[t.TaskReferenceName] = at

@@ -144,8 +144,9 @@ func (r *RateLimitConfig) fields(c *codec) {
 	enum(c, "policy", &r.Policy, RateLimitQueue, RateLimitReject)
 }
 
-// CacheConfig asks for outputs to be reused for a time, in seconds. It is kept and shown but,
-// as in the open-source server, has no effect.
+// CacheConfig asks for outputs to be reused for a time, in seconds. That of a worker's or
+// connector's task has effect, unlike in the open-source server; that of a workflow has none.
+// Expressions in Key may name the task's input parameters.
 type CacheConfig struct {
 	Key         string
 	TTLInSecond int

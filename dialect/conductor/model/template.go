@@ -75,6 +75,13 @@ type MemberScope interface {
 	LookupMember(root, field, member string) (v any, ok, handled bool)
 }
 
+// A NamedScope is a Scope in which some names stand for values of their own, before "workflow"
+// and tasks are looked at.
+type NamedScope interface {
+	Scope
+	Named(name string) (v any, ok bool)
+}
+
 // A Template is a value in which strings may hold expressions, compiled once for any number of
 // resolutions. It is immutable and safe for concurrent use.
 type Template struct {
@@ -466,6 +473,9 @@ func (r documentReader) read(t target) (any, error) {
 type scopeReader struct{ Scope }
 
 func (r scopeReader) read(t target) (any, error) {
+	if v, done, err := r.named(t); done {
+		return v, err
+	}
 	switch t.kind {
 	case fieldTarget:
 		return r.field(t)
@@ -485,6 +495,24 @@ func (r scopeReader) read(t target) (any, error) {
 		}
 	}
 	return documentReader{}.read(t)
+}
+
+// named evaluates a path that starts at a name of the scope's own.
+func (r scopeReader) named(t target) (v any, done bool, err error) {
+	s, can := r.Scope.(NamedScope)
+	if !can || t.kind != rootTarget && t.kind != fieldTarget {
+		return nil, false, nil
+	}
+	v, ok := s.Named(t.root)
+	if !ok {
+		return nil, false, nil
+	}
+	if t.kind == fieldTarget {
+		v, err = follow(t.path, v, t.name)
+		return v, true, err
+	}
+	v, err = t.path.Lookup(v)
+	return v, true, err
 }
 
 // field evaluates a path in one field of a root; in one member of it, where the scope can.
