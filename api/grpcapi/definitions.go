@@ -25,7 +25,7 @@ func (s *definitions) Apply(
 	got, err := s.appliers.Apply(
 		ctx, namespace(r.Namespace), r.Dialect, r.Filename, r.Source, false)
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	return &tuttipb.ApplyReply{
 		Diagnostics: diagnosticMessages(got.Diagnostics), Refs: refMessages(got.Refs),
@@ -38,7 +38,7 @@ func (s *definitions) Validate(
 	got, err := s.appliers.Apply(
 		ctx, namespace(r.Namespace), r.Dialect, r.Filename, r.Source, true)
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	return &tuttipb.ValidateReply{
 		Diagnostics: diagnosticMessages(got.Diagnostics), Refs: refMessages(got.Refs),
@@ -98,7 +98,7 @@ func (s *definitions) Get(
 ) (*tuttipb.Definition, error) {
 	doc, err := s.svc.Document(ctx, documentRef(r.Namespace, r.Ref))
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	return definitionMessage(&doc, true), nil
 }
@@ -111,7 +111,7 @@ func (s *definitions) Delete(
 			"name the version to delete; 0 is no version")
 	}
 	err := s.svc.DeleteDocument(ctx, documentRef(r.Namespace, r.Ref))
-	return &tuttipb.DeleteDefinitionReply{}, Status(err)
+	return &tuttipb.DeleteDefinitionReply{}, asStatus(err)
 }
 
 // definitionsPage is the size of a page when the request leaves it to the server.
@@ -122,7 +122,7 @@ func (s *definitions) List(
 ) (*tuttipb.ListDefinitionsReply, error) {
 	docs, err := s.selected(ctx, r)
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	size := int(r.PageSize)
 	if size <= 0 {

@@ -14,7 +14,7 @@ import (
 func (s *runs) History(r *tuttipb.HistoryRequest, out tuttipb.Runs_HistoryServer) error {
 	id, err := tutti.ParseRunID(r.RunId)
 	if err != nil {
-		return Status(err)
+		return asStatus(err)
 	}
 	ctx, cancel := s.srv.untilStop(out.Context())
 	defer cancel(nil)
@@ -22,7 +22,7 @@ func (s *runs) History(r *tuttipb.HistoryRequest, out tuttipb.Runs_HistoryServer
 	for sent := uint64(0); ; {
 		open, events, err := h.page(ctx)
 		if err != nil {
-			return Status(cutShort(ctx, err))
+			return asStatus(cutShort(ctx, err))
 		}
 		for _, ev := range events {
 			if r.Limit > 0 && sent >= r.Limit {
@@ -40,7 +40,7 @@ func (s *runs) History(r *tuttipb.HistoryRequest, out tuttipb.Runs_HistoryServer
 			return nil
 		}
 		if err := h.wait(ctx); err != nil {
-			return Status(cutShort(ctx, err))
+			return asStatus(cutShort(ctx, err))
 		}
 	}
 }

@@ -16,7 +16,7 @@ func (s *runs) List(
 ) (*tuttipb.ListRunsReply, error) {
 	statuses, err := runStatuses(r.Statuses)
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	var page api.ListPage
 	if len(r.Labels) > 0 || r.CorrelationId != "" || r.ParentRunId != "" {
@@ -25,10 +25,10 @@ func (s *runs) List(
 		page, err = s.list(ctx, r, statuses)
 	}
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	rep, err := s.readPage(ctx, r, page)
-	return rep, Status(err)
+	return rep, asStatus(err)
 }
 
 func runStatuses(from []tuttipb.Run_Status) (list []tutti.RunStatus, err error) {

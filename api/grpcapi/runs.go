@@ -40,7 +40,7 @@ func runSpec(r *tuttipb.StartRequest) tutti.RunSpec {
 func (s *runs) Start(ctx context.Context, r *tuttipb.StartRequest) (*tuttipb.StartReply, error) {
 	st, err := s.svc.Start(ctx, runSpec(r))
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	return &tuttipb.StartReply{RunId: st.ID.String(), Existing: st.Existing}, nil
 }
@@ -48,7 +48,7 @@ func (s *runs) Start(ctx context.Context, r *tuttipb.StartRequest) (*tuttipb.Sta
 func (s *runs) Get(ctx context.Context, r *tuttipb.GetRunRequest) (*tuttipb.Run, error) {
 	id, err := tutti.ParseRunID(r.RunId)
 	if err != nil {
-		return nil, Status(err)
+		return nil, asStatus(err)
 	}
 	if r.WaitMs > 0 {
 		var cancel context.CancelCauseFunc
@@ -58,7 +58,7 @@ func (s *runs) Get(ctx context.Context, r *tuttipb.GetRunRequest) (*tuttipb.Run,
 	wait := time.Duration(min(max(r.WaitMs, 0), api.MaxWait.Milliseconds())) * time.Millisecond
 	run, err := s.svc.WaitEnd(ctx, namespace(r.Namespace), id, wait)
 	if err != nil {
-		return nil, Status(cutShort(ctx, err))
+		return nil, asStatus(cutShort(ctx, err))
 	}
 	return runMessage(run, !r.OmitPayloads), nil
 }
@@ -86,14 +86,14 @@ func control(ns, id string, do func(ns string, id tutti.RunID) error) error {
 	if err == nil {
 		err = do(namespace(ns), run)
 	}
-	return Status(err)
+	return asStatus(err)
 }
 
 func (s *runs) Signal(
 	ctx context.Context, r *tuttipb.SignalRequest,
 ) (*tuttipb.SignalReply, error) {
 	if r.IdempotencyKey != "" {
-		return nil, Status(tutti.E(tutti.Unsupported, "signal", "SignalKey",
+		return nil, asStatus(tutti.E(tutti.Unsupported, "signal", "SignalKey",
 			"idempotency keys of signals are not there yet; "+
 				"a step can be completed once, so repeating a signal by name is safe"))
 	}

@@ -156,7 +156,7 @@ func (s *Server) recovered(method string, err *error) {
 	}
 	s.log.Error("handler panicked", "method", method, "panic", p,
 		slog.String("stack", string(debug.Stack())))
-	*err = Status(tutti.E(tutti.Internal, method, "Panic",
+	*err = asStatus(tutti.E(tutti.Internal, method, "Panic",
 		fmt.Sprintf("internal error in %s", method)))
 }
 
@@ -191,9 +191,9 @@ func info(err error) *tuttipb.ErrorInfo {
 // valid makes a text fit for a message: an error may quote bytes that are no UTF-8.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// Status turns an error into what gRPC answers: the code of its kind, its message, and an
+// asStatus turns an error into what gRPC answers: the code of its kind, its message, and an
 // ErrorInfo as detail. A status stays as it is, and nil stays nil.
-func Status(err error) error {
+func asStatus(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -214,5 +214,5 @@ func Status(err error) error {
 }
 
 func invalid(op, code, message string) error {
-	return Status(tutti.E(tutti.Invalid, op, code, message))
+	return asStatus(tutti.E(tutti.Invalid, op, code, message))
 }

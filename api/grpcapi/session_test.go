@@ -92,7 +92,7 @@ func TestStatus(t *testing.T) {
 		{context.Canceled, codes.Canceled, ""},
 		{status.Error(codes.Aborted, "as it is"), codes.Aborted, ""},
 	} {
-		st := status.Convert(Status(tt.err))
+		st := status.Convert(asStatus(tt.err))
 		code := ""
 		for _, d := range st.Details() {
 			code = d.(*tuttipb.ErrorInfo).Code

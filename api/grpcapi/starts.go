@@ -38,7 +38,7 @@ func (s *runs) Session(stream tuttipb.Runs_SessionServer) error {
 	})
 	<-ctx.Done()
 	if err := context.Cause(ctx); !errors.Is(err, errAnswered) {
-		return Status(err)
+		return asStatus(err)
 	}
 	return nil
 }

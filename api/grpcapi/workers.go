@@ -48,12 +48,12 @@ func (w *workers) Work(stream tuttipb.Workers_WorkServer) error {
 	}
 	hello := first.GetHello()
 	if err := checkHello(hello); err != nil {
-		return Status(err)
+		return asStatus(err)
 	}
 	s := newSession(w, stream, hello)
 	if err := s.open(hello); err != nil {
 		s.cut(err)
-		return Status(err)
+		return asStatus(err)
 	}
 	var parts sync.WaitGroup
 	parts.Go(func() { s.cut(w.srv.guarded("work", s.sendAll)) })
@@ -67,7 +67,7 @@ func (w *workers) Work(stream tuttipb.Workers_WorkServer) error {
 	case errors.Is(err, io.EOF), errors.Is(err, errDrained):
 		return nil
 	default:
-		return Status(err)
+		return asStatus(err)
 	}
 }
 
