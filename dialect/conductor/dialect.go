@@ -109,3 +109,12 @@ var (
 	WorkflowDefFrom    = model.WorkflowDefFrom
 	WorkflowTaskFrom   = model.WorkflowTaskFrom
 )
+
+// Handoff replaces references to secrets when a task leaves the server; see model.Handoff.
+func (Dialect) Handoff(
+	input value.Raw, secrets func(name string) (string, bool),
+) value.Raw {
+	return model.Handoff(input, secrets)
+}
+
+var _ tutti.HandoffResolver = Dialect{}
