@@ -17,15 +17,16 @@ import (
 	"github.com/tutti-run/tutti/examples/orders"
 )
 
-// testServer runs `tutti serve` inside the test, as its users would start it.
-func testServer(t *testing.T) (httpAddr, grpcAddr string) {
+// testServer runs `tutti serve` inside the test, as its users would start it, in the given
+// environment.
+func testServer(t *testing.T, env ...string) (httpAddr, grpcAddr string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	out, in := io.Pipe()
 	log := &bytes.Buffer{}
 	code := make(chan int, 1)
 	go func() {
-		m := Main{Stdin: strings.NewReader(""), Stdout: in, Stderr: log}
+		m := Main{Stdin: strings.NewReader(""), Stdout: in, Stderr: log, Env: env}
 		code <- m.Run(ctx, []string{
 			"serve", "--listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0",
 			"--data", filepath.Join(t.TempDir(), "data"),

@@ -14,10 +14,13 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/api"
 	"github.com/tutti-run/tutti/api/adminapi"
 	"github.com/tutti-run/tutti/api/conductorapi"
+	"github.com/tutti-run/tutti/api/conductorapi/conductorgrpc"
 	"github.com/tutti-run/tutti/api/conductorapi/events"
 	"github.com/tutti-run/tutti/api/grpcapi"
 	"github.com/tutti-run/tutti/connector"
@@ -111,11 +114,14 @@ func (s *server) listen(ctx context.Context) (err error) {
 	return nil
 }
 
+// maxConns bounds the connections of one listener; further ones wait to be accepted.
+const maxConns = 20_000
+
 func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	if err == nil {
-		return l, nil
+		return netutil.LimitListener(l, maxConns), nil
 	}
 	e := &tutti.Error{Kind: tutti.Unavailable, Op: "listen on " + addr, Err: err}
 	var op *net.OpError
@@ -277,6 +283,8 @@ func (s *server) openProtocols(context.Context) error {
 		Service: s.svc, Appliers: s.appliers, Version: version, Logger: s.log,
 	}
 	s.grpc, s.grpcHTTP = grpcapi.NewServer(native), grpcapi.NewServer(native)
+	conductorgrpc.Register(s.grpc, capi)
+	conductorgrpc.Register(s.grpcHTTP, capi)
 	return nil
 }
 
@@ -320,6 +328,10 @@ func (s *server) serve() {
 		Protocols:         &protocols,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if s.opts.Insecure && !(loopback(s.opts.Listen) && loopback(s.opts.GRPCListen)) {
+		s.log.Warn("everybody who can reach the server may do everything: it was started " +
+			"with --insecure")
 	}
 	go func() { s.failed <- s.http.Serve(s.httpL) }()
 	go func() { s.failed <- s.grpc.Serve(s.grpcL) }()
