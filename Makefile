@@ -40,17 +40,15 @@ sdk: build ## the official Conductor SDKs of Python, JavaScript and Java, unchan
 bench: build ## the workloads of bench/README.md
 	$(BIN) bench
 
-vuln: $(TOOLS)/govulncheck ## known vulnerabilities, where the database can be reached
-	-$(TOOLS)/govulncheck ./...
+vuln: ## known vulnerabilities, where the tool and its database can be reached
+	-GOBIN=$(CURDIR)/$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.9.0 && \
+	  $(TOOLS)/govulncheck ./...
 
 $(TOOLS)/staticcheck:
 	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 $(TOOLS)/gofumpt:
 	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install mvdan.cc/gofumpt@v0.12.0
-
-$(TOOLS)/govulncheck:
-	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 clean: ## remove what was built
 	rm -rf bin
