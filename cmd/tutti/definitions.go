@@ -72,7 +72,6 @@ type applied struct {
 	Definitions []definitionRef   `json:"definitions,omitempty"`
 	Diagnostics value.Diagnostics `json:"diagnostics,omitempty"`
 	Skipped     bool              `json:"skipped,omitempty"` // holds no definition
-	text        []byte
 }
 
 type definitionRef struct {
@@ -91,29 +90,32 @@ func (r definitionRef) String() string {
 // applier stores, or only checks, the definitions of a file.
 type applier func(ctx context.Context, f sourceFile) (applied, error)
 
-// applyAll applies files in order and reports on each as it goes. It goes on after a file
-// that is refused; the error says how many were.
-func applyAll(s *session, files []sourceFile, verb string, apply applier) error {
-	results, bad := []applied{}, 0
-	for _, f := range files {
-		a, err := apply(s.ctx, f)
-		switch {
-		case err != nil && unknownSource(err) && !f.named:
-			a = applied{File: f.name, Skipped: true}
-		case err != nil && isRefusal(err):
-			a = applied{File: f.name, Diagnostics: value.Diagnostics{{
-				File: f.name, Message: strings.ReplaceAll(message(err), "\nhint:", "; hint:"),
-			}}}
-		case err != nil:
+// applyAll applies files in order and reports on each. It goes on after a file that is
+// refused; the error says how many were. What a file was warned of is looked at again by
+// recheck in the end, since later files may define what it refers to.
+func applyAll(s *session, files []sourceFile, verb string, apply, recheck applier) error {
+	results, bad := make([]applied, len(files)), 0
+	for i, f := range files {
+		a, err := applyOne(s.ctx, f, apply)
+		if err != nil {
 			return err
 		}
 		if a.Diagnostics.HasErrors() {
 			bad++
 		}
-		a.text = f.text
-		results = append(results, a)
+		results[i] = a
+	}
+	for i, f := range files {
+		a := &results[i]
+		if len(files) > 1 && len(a.Diagnostics) > 0 && !a.Diagnostics.HasErrors() {
+			again, err := recheck(s.ctx, f)
+			if err != nil {
+				return err
+			}
+			a.Diagnostics = again.Diagnostics
+		}
 		if s.format != formatJSON {
-			a.print(s, verb)
+			a.print(s, f.text, verb)
 		}
 	}
 	if s.format == formatJSON {
@@ -125,6 +127,21 @@ func applyAll(s *session, files []sourceFile, verb string, apply applier) error 
 		return fmt.Errorf("%d of %d files were refused", bad, len(files))
 	}
 	return nil
+}
+
+// applyOne applies a file. An error is about the server; what is wrong with the file is in
+// the result.
+func applyOne(ctx context.Context, f sourceFile, apply applier) (applied, error) {
+	a, err := apply(ctx, f)
+	switch {
+	case err != nil && unknownSource(err) && !f.named:
+		return applied{File: f.name, Skipped: true}, nil
+	case err != nil && isRefusal(err):
+		return applied{File: f.name, Diagnostics: value.Diagnostics{{
+			File: f.name, Message: strings.ReplaceAll(message(err), "\nhint:", "; hint:"),
+		}}}, nil
+	}
+	return a, err
 }
 
 // isRefusal reports whether an error is about the file rather than about the server.
@@ -151,14 +168,14 @@ func unknownSource(err error) bool {
 	return false
 }
 
-func (a *applied) print(s *session, verb string) {
+func (a *applied) print(s *session, text []byte, verb string) {
 	if a.Skipped {
 		s.printf("%s: skipped, it holds no definition\n", a.File)
 		return
 	}
 	for _, d := range a.Diagnostics {
 		d.File = cmp.Or(d.File, a.File)
-		s.printf("%s\n%s", d, indent(d.Excerpt(a.text)))
+		s.printf("%s\n%s", d, indent(d.Excerpt(text)))
 		if d.Hint != "" {
 			s.printf("    hint: %s\n", d.Hint)
 		}
@@ -191,29 +208,46 @@ func (c *applyCmd) Run(s *session) error {
 		return err
 	}
 	return c.call(func(p *peer) error {
-		return applyAll(s, files, "applied", p.applier(&c.remote, c.Dialect))
+		return p.applyAll(s, &c.remote, files, c.Dialect)
 	})
 }
 
-// applier applies on the server.
-func (p *peer) applier(r *remote, dialect string) applier {
-	return func(ctx context.Context, f sourceFile) (applied, error) {
+// applyAll applies files on the server.
+func (p *peer) applyAll(s *session, r *remote, files []sourceFile, dialect string) error {
+	apply := func(ctx context.Context, f sourceFile) (applied, error) {
 		rep, err := p.definitions.Apply(ctx, &tuttipb.ApplyRequest{
 			Namespace: r.Namespace, Source: f.text, Filename: f.name, Dialect: dialect,
 		})
-		if err != nil {
-			return applied{}, err
-		}
-		a := applied{File: f.name}
-		for _, d := range rep.Diagnostics {
-			a.Diagnostics = append(a.Diagnostics, diagnosticOf(d))
-		}
-		for _, ref := range rep.Refs {
-			a.Definitions = append(a.Definitions,
-				definitionRef{ref.Dialect, ref.Name, int(ref.Version)})
-		}
-		return a, nil
+		return appliedOf(f, rep, err)
 	}
+	recheck := func(ctx context.Context, f sourceFile) (applied, error) {
+		rep, err := p.definitions.Validate(ctx, &tuttipb.ValidateRequest{
+			Namespace: r.Namespace, Source: f.text, Filename: f.name, Dialect: dialect,
+		})
+		return appliedOf(f, rep, err)
+	}
+	return applyAll(s, files, "applied", apply, recheck)
+}
+
+// findings is what the server answers about a source.
+type findings interface {
+	GetDiagnostics() []*tuttipb.Diagnostic
+	GetRefs() []*tuttipb.DefinitionRef
+}
+
+func appliedOf(f sourceFile, rep findings, err error) (applied, error) {
+	if err != nil {
+		return applied{}, err
+	}
+	a := applied{File: f.name}
+	for _, d := range rep.GetDiagnostics() {
+		a.Diagnostics = append(a.Diagnostics, diagnosticOf(d))
+	}
+	for _, ref := range rep.GetRefs() {
+		a.Definitions = append(a.Definitions,
+			definitionRef{ref.Dialect, ref.Name, int(ref.Version)})
+	}
+	return a, nil
 }
 
 var severities = map[tuttipb.Diagnostic_Severity]value.Severity{
@@ -263,8 +297,5 @@ func (c *validateCmd) Run(s *session) error {
 		}
 		return a, nil
 	}
-	for _, f := range files { // so that they find each other in whatever order they come
-		_, _ = check(s.ctx, f) // an error comes again below
-	}
-	return applyAll(s, files, "valid:", check)
+	return applyAll(s, files, "valid:", check, check)
 }

@@ -50,6 +50,6 @@ func (c *upCmd) Run(s *session) error {
 func (c *upCmd) apply(s *session, server string, files []sourceFile) error {
 	r := &remote{Server: server, Namespace: c.Namespace}
 	return r.call(func(p *peer) error {
-		return applyAll(s, files, "applied", p.applier(r, c.Dialect))
+		return p.applyAll(s, r, files, c.Dialect)
 	})
 }
