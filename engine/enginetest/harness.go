@@ -217,6 +217,8 @@ func (h *Harness) shardOf(cmd engine.Command) int {
 	switch c := cmd.(type) {
 	case engine.Start:
 		return run(c.ID)
+	case engine.Within:
+		return run(c.Run)
 	case engine.Lease:
 		return run(c.Run)
 	case engine.Complete:

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -164,11 +165,11 @@ func (t *toyTurn) begin(id tutti.FrameID, s *state, nd *node) (bool, error) {
 	case nd.Stop:
 		return false, nil
 	default:
-		out, err := value.FromGo(nd.Local)
+		out, err := json.Marshal(nd.Local)
 		if err != nil {
 			return false, err
 		}
-		t.local(id, s, nd, tutti.Completed, value.Marshal(out))
+		t.local(id, s, nd, tutti.Completed, out)
 	}
 	return true, nil
 }
@@ -240,8 +241,8 @@ func (t *toyTurn) input(nd *node) value.Raw {
 	case nd.Big > 0:
 		return value.Marshal(strings.Repeat("x", nd.Big))
 	case nd.Input != nil:
-		if in, err := value.FromGo(nd.Input); err == nil {
-			return value.Marshal(in)
+		if in, err := json.Marshal(nd.Input); err == nil {
+			return in
 		}
 	}
 	return value.Raw("{}")
