@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tutti-run/tutti"
 	"github.com/tutti-run/tutti/client"
@@ -417,6 +420,50 @@ func TestServerAway(t *testing.T) {
 	s.End(id)
 	if got := s.Task(id, 1); got.Polls != 2 || !got.InDoubt {
 		t.Errorf("handed out %d times, in doubt %t", got.Polls, got.InDoubt)
+	}
+}
+
+// TestLostConnection checks that a worker whose connection breaks hears that its work is void,
+// since the server has given it back, and goes on with what is handed out then.
+func TestLostConnection(t *testing.T) {
+	s := toyserver.New(t, shortLease)
+	s.Define("d", `[{"task":"q"}]`)
+	conns := make(chan net.Conn, 10)
+	var dialer net.Dialer
+	c, err := client.Dial(s.Addr, client.Options{Dial: []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, "tcp", addr)
+			if err == nil {
+				conns <- conn
+			}
+			return conn, err
+		}),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	begun, ended := make(chan struct{}, 2), make(chan struct{}, 2)
+	var calls atomic.Int64
+	w := c.Worker(client.WorkerOptions{})
+	client.Handle(w, "q", func(ctx context.Context, _ any) (any, error) {
+		begun <- struct{}{}
+		if calls.Add(1) == 1 {
+			<-ctx.Done()
+			ended <- struct{}{}
+		}
+		return nil, nil
+	})
+	defer run(t, w)()
+	id := s.Start("d")
+	recv(t, begun, "the handler")
+	_ = recv(t, conns, "the connection").Close()
+	recv(t, begun, "the handler of the next attempt")
+	recv(t, ended, "the end of the first handler's context")
+	s.End(id)
+	if got := s.Task(id, 1); got.Polls != 2 || !got.InDoubt || got.Status != tutti.Completed {
+		t.Errorf("handed out %d times, in doubt %t, %s", got.Polls, got.InDoubt, got.Status)
 	}
 }
 
