@@ -489,7 +489,7 @@ type Hello struct {
 	WorkerId string `protobuf:"bytes,2,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// Queues to serve, at least one.
 	Subscriptions []*Subscription `protobuf:"bytes,3,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	// Free labels of the worker, shown next to its leases.
+	// Free labels of the worker. The server does not use them yet.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Version of this protocol that the worker speaks; 1.
 	ProtocolVersion uint32 `protobuf:"varint,5,opt,name=protocol_version,json=protocolVersion,proto3" json:"protocol_version,omitempty"`
@@ -717,7 +717,7 @@ type Completion struct {
 	DelayMs int64 `protobuf:"varint,6,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
 	// Lines to append to the log of the task.
 	Logs []*LogLine `protobuf:"bytes,7,rep,name=logs,proto3" json:"logs,omitempty"`
-	// Name of the failure, for definitions that match errors by name.
+	// Name of the failure, for definitions that match errors by name. No dialect uses it yet.
 	ErrorCode     string `protobuf:"bytes,8,opt,name=error_code,json=errorCode,proto3" json:"error_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -814,7 +814,8 @@ type LogLine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The line, without its end of line.
 	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
-	// Unix time in milliseconds when the worker wrote it; 0 takes the server's time.
+	// Unix time in milliseconds when the worker wrote it. The server does not use it yet: lines
+	// carry the time at which they came.
 	TimeMs        int64 `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
