@@ -106,12 +106,11 @@ func (m *matcher) LastPoll(name string) int64 {
 	return 0
 }
 
-// undo gives back what a lost batch had reserved.
-func (m *matcher) undo() {
-	for _, id := range m.taken {
-		m.d.freed(id)
-	}
-	m.taken = m.taken[:0]
+// take returns the reservations of the batch that was formed and forgets them.
+func (m *matcher) take() []uint64 {
+	taken := m.taken
+	m.taken = nil
+	return taken
 }
 
 func (c *Consumer) slot() engine.Slot {

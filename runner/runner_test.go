@@ -318,3 +318,32 @@ func TestWorkerThatGoesAway(t *testing.T) {
 		}
 	})
 }
+
+func TestLostBatchLetsGoOfItsWorkers(t *testing.T) {
+	faults := &failing{}
+	bubble(t, memstore.Options{Shards: 1, Faults: faults}, func(t *testing.T, w *world) {
+		delivered := make(chan engine.HandOut, 10)
+		c := w.Subscribe([]string{queue}, "one", 0,
+			func(h engine.HandOut) { delivered <- h }, nil)
+		w.AddCredit(c, 1)
+		faults.mu.Lock()
+		faults.armed = 1
+		faults.mu.Unlock()
+		spec := tutti.RunSpec{Namespace: "default", Dialect: "line", Definition: "line"}
+		src := &tutti.Source{
+			Dialect: "line", Name: "line", Version: 1, Body: value.Raw(`{"steps":1}`),
+		}
+		if _, err := w.Start(t.Context(), spec, src); err == nil {
+			t.Fatal("a start that was not stored was acknowledged")
+		}
+		for w.Healthy() != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		w.start(tutti.RunSpec{}, `{"steps":1}`)
+		w.start(tutti.RunSpec{}, `{"steps":1}`)
+		synctest.Wait()
+		if len(delivered) != 1 {
+			t.Fatalf("a worker with room for one task got %d", len(delivered))
+		}
+	})
+}

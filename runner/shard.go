@@ -181,13 +181,14 @@ func storeError(op string, err error) error {
 
 // inflight is a batch that the store has but that may not be durable yet.
 type inflight struct {
-	ticket  store.Ticket
-	number  uint64
-	effects *engine.Effects
-	replies []reply
-	taken   []request
-	began   time.Time
-	size    int
+	ticket   store.Ticket
+	number   uint64
+	effects  *engine.Effects
+	replies  []reply
+	taken    []request
+	began    time.Time
+	size     int
+	reserved []uint64 // polls of workers that were promised a task of the batch
 }
 
 type reply struct {
@@ -267,11 +268,11 @@ func (s *shard) batch() (*inflight, error) {
 		f.replies = append(f.replies, reply{q, v, e})
 	}
 	f.effects, err = b.Finish()
+	f.reserved = s.match.take()
 	if err != nil {
 		f.refuse(s, err)
 		return nil, err
 	}
-	s.match.taken = s.match.taken[:0]
 	f.size = w.Len()
 	f.number = s.applied.Add(1)
 	f.ticket = s.store.Commit(w)
@@ -288,20 +289,14 @@ func isRejection(err error) bool {
 	return errors.As(err, &e)
 }
 
-// refuse answers everybody in a batch that was lost.
+// refuse answers everybody in a batch that was lost, and lets go of the workers that were
+// reserved for its tasks; those that asked for a lease themselves learn it from the answer.
 func (f *inflight) refuse(s *shard, cause error) {
 	for _, rep := range f.replies {
 		rep.to.answer(nil, storeError("submit", cause))
 	}
-	if f.effects == nil {
-		s.match.undo()
-		return
-	}
-	for _, h := range f.effects.Handed {
-		s.r.queues.freed(h.Poll)
-	}
-	for _, p := range f.effects.Freed {
-		s.r.queues.freed(p)
+	for _, poll := range f.reserved {
+		s.r.queues.freed(poll)
 	}
 }
 
