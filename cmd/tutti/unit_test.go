@@ -147,10 +147,14 @@ func TestDefinitionFiles(t *testing.T) {
 	}{
 		{"a.json", `{"name": "w", "tasks": []}`, []string{" workflow"}},
 		{"a.yaml", "name: t\nretryCount: 1\n", []string{" taskdef"}},
-		{"a.json", `[{"name": "w", "tasks": []}, {"name": "t", "retryCount": 1}]`,
-			[]string{"/0 workflow", "/1 taskdef"}},
-		{"a.json", `{"workflows": [{"name": "w"}], "taskDefs": [{"name": "t"}]}`,
-			[]string{"/taskDefs/0 taskdef", "/workflows/0 workflow"}},
+		{
+			"a.json", `[{"name": "w", "tasks": []}, {"name": "t", "retryCount": 1}]`,
+			[]string{"/0 workflow", "/1 taskdef"},
+		},
+		{
+			"a.json", `{"workflows": [{"name": "w"}], "taskDefs": [{"name": "t"}]}`,
+			[]string{"/taskDefs/0 taskdef", "/workflows/0 workflow"},
+		},
 		{"a.json", `{"name": "x"}`, nil},
 		{"a.json", `{"tasks": []}`, nil},
 		{"a.json", `[{"name": "w", "tasks": []}, 5]`, nil},

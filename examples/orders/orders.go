@@ -76,8 +76,11 @@ const DeclinedCard = "4000-0000-0000-0002"
 var customers = []string{"Ada", "Barbara", "Edsger", "Grace", "Ken", "Leslie"}
 
 var catalogue = []Item{
-	{"espresso-machine", 1, 24900}, {"grinder", 1, 8900}, {"beans-1kg", 2, 1890},
-	{"cups", 6, 450}, {"filter-papers", 3, 320},
+	{"espresso-machine", 1, 24900},
+	{"grinder", 1, 8900},
+	{"beans-1kg", 2, 1890},
+	{"cups", 6, 450},
+	{"filter-papers", 3, 320},
 }
 
 // Sample is the n-th order of a stream of orders: every seventh has a card that is declined.
