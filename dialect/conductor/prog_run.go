@@ -39,8 +39,10 @@ func (p *program) Resume(t tutti.Turn, ev tutti.Event) error {
 	if !x.run.Status.Open() {
 		return nil
 	}
-	if _, ending := x.t.Cell(endingCell); ending {
-		return x.whileEnding(ev)
+	if x.root.notices > 0 { // or else nothing is left that the end could wait for
+		if _, ending := x.t.Cell(endingCell); ending {
+			return x.whileEnding(ev)
+		}
 	}
 	if err := x.handle(ev); err != nil {
 		return err
