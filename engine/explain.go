@@ -66,8 +66,10 @@ func runWaits(r *tutti.Run, h *hot) (waits []Wait) {
 				r.Limit.Concurrency, r.Limit.Key),
 		})
 	case len(h.posts) > 0:
-		waits = append(waits, Wait{Code: "Working", SinceMs: r.UpdateMs,
-			Text: "The run is being worked on in windows; nothing holds it up."})
+		waits = append(waits, Wait{
+			Code: "Working", SinceMs: r.UpdateMs,
+			Text: "The run is being worked on in windows; nothing holds it up.",
+		})
 	}
 	return waits
 }

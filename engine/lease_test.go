@@ -89,19 +89,28 @@ func TestUnknownTargets(t *testing.T) {
 	id := h.StartToy(`[{"task":"a"}]`)
 	nobody := tutti.NewRunID(1, 2)
 	for _, cmd := range []engine.Command{
-		engine.Complete{Run: nobody, Seq: 1}, engine.Extend{Run: nobody, Seq: 1},
-		engine.AddLogs{Run: nobody, Seq: 1}, engine.Pause{Run: nobody},
-		engine.Resume{Run: nobody}, engine.Terminate{Run: nobody}, engine.Retry{Run: nobody},
-		engine.Restart{Run: nobody}, engine.Rerun{Run: nobody, Seq: 1},
-		engine.Skip{Run: nobody}, engine.Decide{Run: nobody},
-		engine.ResetCallbacks{Run: nobody}, engine.SetVariables{Run: nobody},
-		engine.Remove{Run: nobody}, engine.Repair{Run: nobody},
+		engine.Complete{Run: nobody, Seq: 1},
+		engine.Extend{Run: nobody, Seq: 1},
+		engine.AddLogs{Run: nobody, Seq: 1},
+		engine.Pause{Run: nobody},
+		engine.Resume{Run: nobody},
+		engine.Terminate{Run: nobody},
+		engine.Retry{Run: nobody},
+		engine.Restart{Run: nobody},
+		engine.Rerun{Run: nobody, Seq: 1},
+		engine.Skip{Run: nobody},
+		engine.Decide{Run: nobody},
+		engine.ResetCallbacks{Run: nobody},
+		engine.SetVariables{Run: nobody},
+		engine.Remove{Run: nobody},
+		engine.Repair{Run: nobody},
 	} {
 		_, err := h.Do(cmd)
 		wantCode(t, err, "RunNotFound")
 	}
 	for _, cmd := range []engine.Command{
-		engine.Complete{Run: id, Seq: 7}, engine.Extend{Run: id, Seq: 7},
+		engine.Complete{Run: id, Seq: 7},
+		engine.Extend{Run: id, Seq: 7},
 		engine.AddLogs{Run: id, Seq: 7},
 	} {
 		_, err := h.Do(cmd)

@@ -180,8 +180,10 @@ func (s *storm) report() {
 	}
 	t := s.t
 	out := s.outs[rapid.IntRange(0, len(s.outs)-1).Draw(t, "which")]
-	switch rapid.SampledFrom([]string{"done", "done", "done", "fail", "fatal", "progress",
-		"callback", "return", "undelivered"}).Draw(t, "outcome") {
+	switch rapid.SampledFrom([]string{
+		"done", "done", "done", "fail", "fatal", "progress",
+		"callback", "return", "undelivered",
+	}).Draw(t, "outcome") {
 	case "done":
 		_, _ = s.h.CompleteError(out, engine.Outcome{
 			Status: tutti.Completed, Output: value.Raw(`{"x":1}`),
@@ -220,11 +222,18 @@ func (s *storm) command() {
 		return
 	}
 	cmds := []engine.Command{
-		engine.Pause{Run: id}, engine.Resume{Run: id}, engine.Terminate{Run: id, Reason: "drawn"},
-		engine.Retry{Run: id}, engine.Retry{Run: id, Deep: true}, engine.Restart{Run: id},
+		engine.Pause{Run: id},
+		engine.Resume{Run: id},
+		engine.Terminate{Run: id, Reason: "drawn"},
+		engine.Retry{Run: id},
+		engine.Retry{Run: id, Deep: true},
+		engine.Restart{Run: id},
 		engine.Rerun{Run: id, Seq: tutti.Seq(rapid.IntRange(1, 3).Draw(s.t, "from"))},
-		engine.Skip{Run: id, Name: "s1"}, engine.Decide{Run: id}, engine.ResetCallbacks{Run: id},
-		engine.Remove{Run: id}, engine.Repair{Run: id},
+		engine.Skip{Run: id, Name: "s1"},
+		engine.Decide{Run: id},
+		engine.ResetCallbacks{Run: id},
+		engine.Remove{Run: id},
+		engine.Repair{Run: id},
 	}
 	n := rapid.IntRange(1, 2).Draw(s.t, "commands")
 	var batch []engine.Command

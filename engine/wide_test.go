@@ -45,7 +45,9 @@ func TestSweep(t *testing.T) {
 		t.Errorf("explained as %+v", w[0])
 	}
 	for _, cmd := range []engine.Command{
-		engine.Retry{Run: id}, engine.Restart{Run: id}, engine.Remove{Run: id},
+		engine.Retry{Run: id},
+		engine.Restart{Run: id},
+		engine.Remove{Run: id},
 		engine.Rerun{Run: id, Seq: 1},
 	} {
 		if res := h.DoAll(0, cmd); tutti.KindOf(res[0].Err) != tutti.Conflict {

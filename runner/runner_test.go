@@ -260,8 +260,10 @@ func TestMoreTasksThanTheWindowHolds(t *testing.T) {
 	bubble(t, memstore.Options{}, func(t *testing.T, w *world) {
 		const runs = 25_000
 		var started sync.WaitGroup
-		src := &tutti.Source{Dialect: "line", Name: "line", Version: 1,
-			Body: value.Raw(`{"steps":1}`)}
+		src := &tutti.Source{
+			Dialect: "line", Name: "line", Version: 1,
+			Body: value.Raw(`{"steps":1}`),
+		}
 		for range runs {
 			spec := tutti.RunSpec{Namespace: "default", Dialect: "line", Definition: "line"}
 			id := w.PlaceRun(&spec)

@@ -98,10 +98,16 @@ func TestLimits(t *testing.T) {
 		{`[1,2]`, Limits{Bytes: 4}, `document passes the limit of 4 bytes`},
 		{`[[[]]]`, Limits{Depth: 2}, `line 1, column 3: document passes the limit of 2 depth`},
 		{`[12345]`, Limits{Number: 4}, `line 1, column 2: document passes the limit of 4 number bytes`},
-		{strings.Repeat("[", 5000), Limits{},
-			`line 1, column 1001: document passes the limit of 1000 depth`},
-		{`{"a":{"b":1,"\u0062":2}}`, Limits{RejectDuplicates: true},
-			`line 1, column 13: the name "b" occurs twice in one object`},
+		{
+			strings.Repeat("[", 5000),
+			Limits{},
+			`line 1, column 1001: document passes the limit of 1000 depth`,
+		},
+		{
+			`{"a":{"b":1,"\u0062":2}}`,
+			Limits{RejectDuplicates: true},
+			`line 1, column 13: the name "b" occurs twice in one object`,
+		},
 	} {
 		for name, err := range map[string]error{
 			"Parse": second(Parse([]byte(tt.text), tt.limits)),
@@ -202,9 +208,21 @@ func TestNumber(t *testing.T) {
 
 func TestNumberCompare(t *testing.T) {
 	sorted := [][]Number{
-		{"x"}, {"-1e400"}, {"-12", "-12.0"}, {"-2"}, {"-0.1", "-1e-1"}, {"0", "-0", "0.00", "0e5"},
-		{"1e-400"}, {"0.1"}, {"1", "1.0", "10e-1"}, {"1.5"}, {"9"}, {"10", "1e1"},
-		{"9007199254740993"}, {"9007199254740994"}, {"1e400"},
+		{"x"},
+		{"-1e400"},
+		{"-12", "-12.0"},
+		{"-2"},
+		{"-0.1", "-1e-1"},
+		{"0", "-0", "0.00", "0e5"},
+		{"1e-400"},
+		{"0.1"},
+		{"1", "1.0", "10e-1"},
+		{"1.5"},
+		{"9"},
+		{"10", "1e1"},
+		{"9007199254740993"},
+		{"9007199254740994"},
+		{"1e400"},
 	}
 	for i, as := range sorted {
 		for j, bs := range sorted {

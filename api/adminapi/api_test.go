@@ -217,14 +217,22 @@ func TestControl(t *testing.T) {
 		action, body string
 		status       int
 	}{
-		{"pause", `{"by":"me"}`, 204}, {"resume", ``, 204}, {"resume", ``, 409},
-		{"skip", `{"step":"b","output":3}`, 204}, {"skip", `{}`, 400},
-		{"terminate", `{"reason":"enough","output":{"x":1}}`, 204}, {"pause", ``, 409},
-		{"retry", `{"resumeChildren":true}`, 204}, {"terminate", ``, 204},
-		{"rerun", `{"number":1}`, 204}, {"terminate", ``, 204},
+		{"pause", `{"by":"me"}`, 204},
+		{"resume", ``, 204},
+		{"resume", ``, 409},
+		{"skip", `{"step":"b","output":3}`, 204},
+		{"skip", `{}`, 400},
+		{"terminate", `{"reason":"enough","output":{"x":1}}`, 204},
+		{"pause", ``, 409},
+		{"retry", `{"resumeChildren":true}`, 204},
+		{"terminate", ``, 204},
+		{"rerun", `{"number":1}`, 204},
+		{"terminate", ``, 204},
 		{"rerun", `{"task":"nonsense"}`, 404},
-		{"restart", `{"newest":true,"input":{"again":1}}`, 204}, {"restart", ``, 409},
-		{"signal", `{"failed":true,"reason":"no"}`, 204}, {"signal", ``, 409},
+		{"restart", `{"newest":true,"input":{"again":1}}`, 204},
+		{"restart", ``, 409},
+		{"signal", `{"failed":true,"reason":"no"}`, 204},
+		{"signal", ``, 409},
 	} {
 		c.want(step.status, "POST", run+"/"+step.action, step.body, nil)
 	}

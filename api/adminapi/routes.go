@@ -85,7 +85,8 @@ func (a *API) runRoutes() []route {
 			method: http.MethodGet, pattern: "/runs/{id}/tasks", permission: api.ReadRuns,
 			summary: "The run's task attempts in order", out: TaskPage{}, handle: listTasks,
 			query: []param{
-				limitParam, {"from", "integer", "number of the first attempt"},
+				limitParam,
+				{"from", "integer", "number of the first attempt"},
 				{"status", "string", "open: only attempts that have not ended"},
 			},
 		}, {

@@ -22,7 +22,9 @@ func adminRoutes() []route {
 		},
 		{
 			"GET", base + "/task/{tasktype}", api.ReadRuns, "Get open tasks of a type",
-			(*API).pendingTasks, []string{"start integer=0", "count integer=100"}, "", "[Task]",
+			(*API).pendingTasks,
+			[]string{"start integer=0", "count integer=100"},
+			"", "[Task]",
 		},
 		{
 			"POST", base + "/sweep/requeue/{workflowId}", api.ControlRuns,
@@ -188,14 +190,18 @@ func queueRoutes() []route {
 	return []route{
 		{
 			"GET", base + "/sizes", api.ReadQueues, "Get the sizes of queues",
-			(*API).queueSizes, []string{"taskType string"}, "", "object",
+			(*API).queueSizes,
+			[]string{"taskType string"},
+			"", "object",
 		},
 		{
 			"GET", base + "/size", api.ReadQueues, "Get the size of a queue",
-			(*API).queueSize, []string{
+			(*API).queueSize,
+			[]string{
 				"*taskType string", "domain string", "isolationGroupId string",
 				"executionNamespace string",
-			}, "", "integer",
+			},
+			"", "integer",
 		},
 		{
 			"GET", base + "/all", api.ReadQueues, "Get the sizes of all queues",
@@ -208,7 +214,9 @@ func queueRoutes() []route {
 		},
 		{
 			"GET", base + "/polldata", api.ReadQueues, "Get who polled for tasks of a type",
-			(*API).pollData, []string{"*taskType string"}, "", "[PollData]",
+			(*API).pollData,
+			[]string{"*taskType string"},
+			"", "[PollData]",
 		},
 		{
 			"GET", base + "/polldata/all", api.ReadQueues, "Get who polled for tasks",

@@ -16,16 +16,22 @@ func controlRoutes() []route {
 	return []route{
 		{
 			"DELETE", base + "/{workflowId}/remove", api.RemoveRuns, "Remove a workflow",
-			(*API).remove, []string{"archiveWorkflow boolean=true"}, "", "",
+			(*API).remove,
+			[]string{"archiveWorkflow boolean=true"},
+			"", "",
 		},
 		{
 			"DELETE", base + "/{workflowId}/terminate-remove", api.RemoveRuns,
 			"Terminate a workflow and remove it",
-			(*API).terminateRemove, []string{"reason string", "archiveWorkflow boolean=true"}, "", "",
+			(*API).terminateRemove,
+			[]string{"reason string", "archiveWorkflow boolean=true"},
+			"", "",
 		},
 		{
 			"DELETE", base + "/{workflowId}", api.ControlRuns, "Terminate a workflow",
-			(*API).terminate, []string{"reason string"}, "", "",
+			(*API).terminate,
+			[]string{"reason string"},
+			"", "",
 		},
 		{
 			"PUT", base + "/decide/{workflowId}", api.ControlRuns,
@@ -51,12 +57,16 @@ func controlRoutes() []route {
 		{
 			"POST", base + "/{workflowId}/restart", api.ControlRuns,
 			"Repeat an ended workflow from its beginning",
-			(*API).restart, []string{"useLatestDefinitions boolean=false"}, "", "",
+			(*API).restart,
+			[]string{"useLatestDefinitions boolean=false"},
+			"", "",
 		},
 		{
 			"POST", base + "/{workflowId}/retry", api.ControlRuns,
 			"Go on with a workflow that failed, from what failed",
-			(*API).retry, []string{"resumeSubworkflowTasks boolean=false"}, "", "",
+			(*API).retry,
+			[]string{"resumeSubworkflowTasks boolean=false"},
+			"", "",
 		},
 		{
 			"POST", base + "/{workflowId}/resetcallbacks", api.ControlRuns,
@@ -312,7 +322,8 @@ func bulkRoutes() []route {
 		},
 		{
 			"POST", base + "/restart", api.ControlRuns, "Restart workflows",
-			(*API).bulkRestart, []string{"useLatestDefinitions boolean=false"},
+			(*API).bulkRestart,
+			[]string{"useLatestDefinitions boolean=false"},
 			"[string]", "BulkResponse",
 		},
 		{
@@ -321,21 +332,28 @@ func bulkRoutes() []route {
 		},
 		{
 			"POST", base + "/terminate", api.ControlRuns, "Terminate workflows",
-			(*API).bulkTerminate, []string{"reason string"}, "[string]", "BulkResponse",
+			(*API).bulkTerminate,
+			[]string{"reason string"},
+			"[string]", "BulkResponse",
 		},
 		{
 			"DELETE", base + "/remove", api.RemoveRuns, "Remove workflows",
-			(*API).bulkRemove, []string{"archiveWorkflow boolean=true"}, "[string]", "BulkResponse",
+			(*API).bulkRemove,
+			[]string{"archiveWorkflow boolean=true"},
+			"[string]", "BulkResponse",
 		},
 		{
 			"DELETE", base + "/terminate-remove", api.RemoveRuns,
 			"Terminate and remove workflows",
-			(*API).bulkTerminateRemove, []string{"reason string", "archiveWorkflow boolean=true"},
+			(*API).bulkTerminateRemove,
+			[]string{"reason string", "archiveWorkflow boolean=true"},
 			"[string]", "BulkResponse",
 		},
 		{
 			"POST", base + "/search", api.ReadRuns, "Get workflows",
-			(*API).bulkGet, []string{"includeTasks boolean=true"}, "[string]", "BulkResponse",
+			(*API).bulkGet,
+			[]string{"includeTasks boolean=true"},
+			"[string]", "BulkResponse",
 		},
 	}
 }

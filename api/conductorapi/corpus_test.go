@@ -61,7 +61,8 @@ func (s *server) connect(c connector.Connector) {
 		s.t.Fatal(err)
 	}
 	pool := &connector.Pool{Source: src, Workers: []connector.Worker{
-		{Queue: conductor.QueueHTTP, Connector: c}, {Queue: conductor.QueueEvent, Connector: c},
+		{Queue: conductor.QueueHTTP, Connector: c},
+		{Queue: conductor.QueueEvent, Connector: c},
 		{Queue: conductor.QueueKafka, Connector: c},
 	}}
 	ctx, cancel := context.WithCancel(context.Background())

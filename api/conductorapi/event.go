@@ -36,7 +36,9 @@ func eventRoutes() []route {
 		},
 		{
 			"GET", base + "/*", api.ReadDefinitions, "Get the handlers of an event",
-			(*API).handlersOf, []string{"activeOnly boolean=true"}, "", "[EventHandler]",
+			(*API).handlersOf,
+			[]string{"activeOnly boolean=true"},
+			"", "[EventHandler]",
 		},
 		{
 			"GET", queue, api.ReadQueues, "Get the queues that complete or fail tasks",
@@ -59,7 +61,9 @@ func eventRoutes() []route {
 		},
 		{
 			"GET", "/api/admin/queues", api.ReadDefinitions, "Get the queues that events come from",
-			(*API).eventQueues, []string{"verbose boolean=false"}, "", "object",
+			(*API).eventQueues,
+			[]string{"verbose boolean=false"},
+			"", "object",
 		},
 	}
 }

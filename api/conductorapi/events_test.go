@@ -90,8 +90,10 @@ func TestEventStartsWorkflow(t *testing.T) {
 		path []any
 		want string
 	}{
-		{[]any{"correlationId"}, "you"}, {[]any{"event"}, "conductor:source:out"},
-		{[]any{"input", "name"}, "you"}, {[]any{"input", "deep", 0}, "1"},
+		{[]any{"correlationId"}, "you"},
+		{[]any{"event"}, "conductor:source:out"},
+		{[]any{"input", "name"}, "you"},
+		{[]any{"input", "deep", 0}, "1"},
 		{[]any{"input", "conductor.event.name"}, "conductor:source:out"},
 	} {
 		path := append([]any{"results", 0}, check.path...)

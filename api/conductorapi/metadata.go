@@ -19,7 +19,9 @@ func metadataRoutes() []route {
 	return []route{
 		{
 			"POST", base + "/workflow", api.WriteDefinitions, "Create a workflow definition",
-			(*API).createWorkflow, []string{"overwrite boolean=false"}, "WorkflowDef", "",
+			(*API).createWorkflow,
+			[]string{"overwrite boolean=false"},
+			"WorkflowDef", "",
 		},
 		{
 			"POST", base + "/workflow/validate", api.ReadDefinitions,
@@ -33,12 +35,16 @@ func metadataRoutes() []route {
 		},
 		{
 			"GET", base + "/workflow/{name}", api.ReadDefinitions, "Get a workflow definition",
-			(*API).getWorkflowDef, []string{"version integer"}, "", "WorkflowDef",
+			(*API).getWorkflowDef,
+			[]string{"version integer"},
+			"", "WorkflowDef",
 		},
 		{
 			"GET", base + "/workflow", api.ReadDefinitions,
 			"Get all versions of all workflow definitions",
-			(*API).listWorkflowDefs, []string{"classifier string"}, "", "[WorkflowDef]",
+			(*API).listWorkflowDefs,
+			[]string{"classifier string"},
+			"", "[WorkflowDef]",
 		},
 		{
 			"GET", base + "/workflow/names-and-versions", api.ReadDefinitions,

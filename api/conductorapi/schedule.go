@@ -27,7 +27,9 @@ func scheduleRoutes() []route {
 		},
 		{
 			"GET", base + "/schedules", api.ReadDefinitions, "Get all schedules",
-			(*API).listSchedules, []string{"workflowName string"}, "", "[WorkflowSchedule]",
+			(*API).listSchedules,
+			[]string{"workflowName string"},
+			"", "[WorkflowSchedule]",
 		},
 		{
 			"GET", base + "/schedules/search", api.ReadDefinitions, "Search schedules",
@@ -47,7 +49,9 @@ func scheduleRoutes() []route {
 	for _, method := range []string{"GET", "PUT"} {
 		rts = append(rts, route{
 			method, one + "/pause", api.WriteDefinitions, "Pause a schedule",
-			(*API).pauseSchedule, []string{"reason string"}, "", "",
+			(*API).pauseSchedule,
+			[]string{"reason string"},
+			"", "",
 		}, route{
 			method, one + "/resume", api.WriteDefinitions, "Resume a schedule",
 			(*API).resumeSchedule, nil, "", "",
@@ -61,10 +65,12 @@ func schedulerRoutes() []route {
 	return []route{
 		{
 			"GET", base + "/nextFewSchedules", open, "Get the next times of a cron expression",
-			(*API).nextTimes, []string{
+			(*API).nextTimes,
+			[]string{
 				"*cronExpression string", "scheduleStartTime integer", "scheduleEndTime integer",
 				"limit integer=5",
-			}, "", "[integer]",
+			},
+			"", "[integer]",
 		},
 		{
 			"GET", base + "/search/executions", api.ReadDefinitions,

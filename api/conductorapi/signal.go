@@ -21,10 +21,12 @@ func signalRoutes() []route {
 		{
 			"POST", execute, api.StartRuns,
 			"Start a workflow and wait until it ends or is blocked",
-			(*API).execute, []string{
+			(*API).execute,
+			[]string{
 				"requestId string", "waitUntilTaskRef string", "waitForSeconds integer=10",
 				"consistency string=DURABLE", "returnStrategy string=TARGET_WORKFLOW",
-			}, "StartWorkflowRequest", "SignalResponse",
+			},
+			"StartWorkflowRequest", "SignalResponse",
 		},
 		{
 			"POST", "/api/tasks/{workflowId}/{status}/signal", api.ControlRuns,
@@ -34,9 +36,11 @@ func signalRoutes() []route {
 		{
 			"POST", "/api/tasks/{workflowId}/{status}/signal/sync", api.ControlRuns,
 			"Complete the WAIT task that a workflow is blocked by, and wait for what follows",
-			(*API).signalSync, []string{
+			(*API).signalSync,
+			[]string{
 				"returnStrategy string=TARGET_WORKFLOW", "timeoutMillis integer=5000",
-			}, "object", "SignalResponse",
+			},
+			"object", "SignalResponse",
 		},
 	}
 }

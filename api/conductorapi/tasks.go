@@ -21,14 +21,18 @@ func taskRoutes() []route {
 	return []route{
 		{
 			"GET", base + "/poll/{tasktype}", api.PollTasks, "Poll for a task",
-			(*API).poll, []string{"workerid string", "domain string"}, "", "Task",
+			(*API).poll,
+			[]string{"workerid string", "domain string"},
+			"", "Task",
 		},
 		{
 			"GET", base + "/poll/batch/{tasktype}", api.PollTasks,
 			"Poll for several tasks, waiting up to a time for the first",
-			(*API).pollBatch, []string{
+			(*API).pollBatch,
+			[]string{
 				"workerid string", "domain string", "count integer=1", "timeout integer=100",
-			}, "", "[Task]",
+			},
+			"", "[Task]",
 		},
 		{
 			"POST", base, api.CompleteTasks, "Report on a task",
@@ -42,12 +46,16 @@ func taskRoutes() []route {
 		{
 			"POST", base + "/{workflowId}/{taskRefName}/{status}", api.CompleteTasks,
 			"Report on the open task of a step",
-			(*API).updateByRef, []string{"workerid string"}, "object", "text",
+			(*API).updateByRef,
+			[]string{"workerid string"},
+			"object", "text",
 		},
 		{
 			"POST", base + "/{workflowId}/{taskRefName}/{status}/sync", api.CompleteTasks,
 			"Report on the open task of a step and get the workflow",
-			(*API).updateByRefSync, []string{"workerid string"}, "object", "Workflow",
+			(*API).updateByRefSync,
+			[]string{"workerid string"},
+			"object", "Workflow",
 		},
 		{
 			"POST", base + "/{taskId}/log", api.CompleteTasks, "Add a log line to a task",

@@ -22,26 +22,33 @@ func workflowRoutes() []route {
 		},
 		{
 			"POST", base + "/{name}", api.StartRuns, "Start a workflow with an input",
-			(*API).startNamed, []string{
+			(*API).startNamed,
+			[]string{
 				"version integer", "correlationId string", "priority integer=0",
-			}, "object", "text",
+			},
+			"object", "text",
 		},
 		{
 			"GET", base + "/{workflowId}", api.ReadRuns, "Get a workflow",
-			(*API).getWorkflow, []string{"includeTasks boolean=true"}, "", "Workflow",
+			(*API).getWorkflow,
+			[]string{"includeTasks boolean=true"},
+			"", "Workflow",
 		},
 		{
 			"GET", base + "/{workflowId}/tasks", api.ReadRuns,
 			"Get a part of the tasks of a workflow",
-			(*API).workflowTasks, []string{"start integer=0", "count integer=15", "status string"},
+			(*API).workflowTasks,
+			[]string{"start integer=0", "count integer=15", "status string"},
 			"", "SearchResultTask",
 		},
 		{
 			"GET", base + "/{workflowId}/status", api.ReadRuns,
 			"Get the status of a workflow",
-			(*API).workflowStatus, []string{
+			(*API).workflowStatus,
+			[]string{
 				"includeOutput boolean=false", "includeVariables boolean=false",
-			}, "", "WorkflowStatus",
+			},
+			"", "WorkflowStatus",
 		},
 		{
 			"GET", base + "/{name}/correlated/{correlationId}", api.ReadRuns,
@@ -61,9 +68,11 @@ func workflowRoutes() []route {
 		{
 			"GET", base + "/running/{name}", api.ReadRuns,
 			"Get the ids of the running workflows of a definition",
-			(*API).running, []string{
+			(*API).running,
+			[]string{
 				"version integer=1", "startTime integer", "endTime integer",
-			}, "", "[string]",
+			},
+			"", "[string]",
 		},
 		{
 			"GET", base + "/externalstoragelocation", api.ReadRuns,

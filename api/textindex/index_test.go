@@ -110,8 +110,12 @@ func TestMatch(t *testing.T) {
 		query string
 		want  bool
 	}{
-		{"declined checkout", true}, {"4711", true}, {"zeb*", true}, {"zeb", false},
-		{"c-17 zebra", true}, {"declined giraffe", false},
+		{"declined checkout", true},
+		{"4711", true},
+		{"zeb*", true},
+		{"zeb", false},
+		{"c-17 zebra", true},
+		{"declined giraffe", false},
 	} {
 		if got := Match(r, Words(tt.query)); got != tt.want {
 			t.Errorf("Match(%q) = %v", tt.query, got)

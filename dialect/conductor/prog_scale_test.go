@@ -214,8 +214,10 @@ func FuzzRun(f *testing.F) {
 			if pick.Kind == tutti.Scope {
 				continue
 			}
-			status := []tutti.TaskStatus{tutti.Completed, tutti.Completed, tutti.Failed,
-				tutti.TimedOut}[choices>>60%4]
+			status := []tutti.TaskStatus{
+				tutti.Completed, tutti.Completed, tutti.Failed,
+				tutti.TimedOut,
+			}[choices>>60%4]
 			run.finish(t, pick.Seq, status, nil, "why")
 			if !run.run.Status.Open() && choices>>50&1 == 1 && run.run.Status != tutti.RunCompleted {
 				run.reopen()

@@ -86,10 +86,14 @@ func (h *Harness) Dump(id tutti.RunID) string {
 			set  bool
 			val  any
 		}{
-			{"attempt", t.Attempt > 0, t.Attempt}, {"retried", t.Retried, t.Retried},
-			{"iteration", t.Iteration > 1, t.Iteration}, {"worker", t.Worker != "", t.Worker},
-			{"polls", t.Polls > 1, t.Polls}, {"token", t.Token > 0, t.Token},
-			{"doubt", t.InDoubt, t.InDoubt}, {"reason", t.Reason != "", t.Reason},
+			{"attempt", t.Attempt > 0, t.Attempt},
+			{"retried", t.Retried, t.Retried},
+			{"iteration", t.Iteration > 1, t.Iteration},
+			{"worker", t.Worker != "", t.Worker},
+			{"polls", t.Polls > 1, t.Polls},
+			{"token", t.Token > 0, t.Token},
+			{"doubt", t.InDoubt, t.InDoubt},
+			{"reason", t.Reason != "", t.Reason},
 			{"output", len(t.Output) > 0, string(t.Output)},
 		} {
 			if f.set {

@@ -81,8 +81,10 @@ func TestStore(t *testing.T) {
 		{`$.store.book[0].title`, `"Sayings of the Century"`},
 		{`$['store']['book'][0]['title']`, `"Sayings of the Century"`},
 		{`store.book[1].price`, `12.99`},
-		{`$.store.book[*].author`,
-			`["Nigel Rees","Evelyn Waugh","Herman Melville","J. R. R. Tolkien"]`},
+		{
+			`$.store.book[*].author`,
+			`["Nigel Rees","Evelyn Waugh","Herman Melville","J. R. R. Tolkien"]`,
+		},
 		{`$..author`, `["Nigel Rees","Evelyn Waugh","Herman Melville","J. R. R. Tolkien"]`},
 		{`$.store..price`, `[8.95,12.99,8.99,22.99,19.95]`},
 		{`$.store.bicycle.*`, `["red",19.95]`},
@@ -107,15 +109,19 @@ func TestStore(t *testing.T) {
 		{`$.store.keys()`, `["book","bicycle"]`},
 		{`$.store.book[0].keys()`, `["category","author","title","price"]`},
 		{`$.concat($.store.book[0].category, "-", $.store.bicycle.color)`, `"reference-red"`},
-		{`$.store.book[?(@.category == 'fiction' && @.price < 10 || @.price > 20)].price`,
-			`[8.99,22.99]`},
+		{
+			`$.store.book[?(@.category == 'fiction' && @.price < 10 || @.price > 20)].price`,
+			`[8.99,22.99]`,
+		},
 		{`$.store.book[?(@.category in ['reference','x'])].price`, `[8.95]`},
 		{`$..[?(@.color)].price`, `[19.95]`},
 		{`$..book[?(!@.isbn)].price`, `[8.95,12.99]`},
-		{`$.store.book[*]['title','price']`,
+		{
+			`$.store.book[*]['title','price']`,
 			`[{"title":"Sayings of the Century","price":8.95},` +
 				`{"title":"Sword of Honour","price":12.99},{"title":"Moby Dick","price":8.99},` +
-				`{"title":"The Lord of the Rings","price":22.99}]`},
+				`{"title":"The Lord of the Rings","price":22.99}]`,
+		},
 	})
 }
 
@@ -255,8 +261,10 @@ func TestFunctions(t *testing.T) {
 		{`$.rows[*].tag.length()`, `[2,0,1]`},
 		{`$.empty.sum()`, `$.empty.sum(): sum(): found no numbers`},
 		{`$.text.first()`, `$.text.first(): first(): wants an array, found string`},
-		{`$.list.index('x')`,
-			`$.list.index('x'): index(): wants a whole number as its argument`},
+		{
+			`$.list.index('x')`,
+			`$.list.index('x'): index(): wants a whole number as its argument`,
+		},
 	})
 }
 

@@ -40,11 +40,15 @@ func TestJQ(t *testing.T) {
 		{`now | todate`, `null`, `"2023-11-14T22:13:20Z"`},
 		{`env, $ENV`, `null`, `{} {}`},
 		{`nan, infinite`, `null`, `null 1.7976931348623157e+308`},
-		{`[.users[] | select(.age > 30) | {name, old: true}]`,
-			`{"users":[{"name":"a","age":31},{"name":"b","age":3}]}`, `[{"name":"a","old":true}]`},
+		{
+			`[.users[] | select(.age > 30) | {name, old: true}]`,
+			`{"users":[{"name":"a","age":31},{"name":"b","age":3}]}`, `[{"name":"a","old":true}]`,
+		},
 		{`1, halt`, `null`, `1`},
-		{`{key3: (.key1.value1 + .key2.value2)}`,
-			`{"key1":{"value1":["a"]},"key2":{"value2":["b"]}}`, `{"key3":["a","b"]}`},
+		{
+			`{key3: (.key1.value1 + .key2.value2)}`,
+			`{"key1":{"value1":["a"]},"key2":{"value2":["b"]}}`, `{"key3":["a","b"]}`,
+		},
 	} {
 		got, err := runJQ(t, tt.src, tt.input, Limits{})
 		if err != nil || got != tt.want {

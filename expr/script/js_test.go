@@ -62,8 +62,10 @@ func TestJS(t *testing.T) {
 		{`const {a, o: {z}} = $; a + z`, `6`},
 		{`Object.keys($.o)`, `["z","a"]`},
 		{`JSON.stringify($.o)`, `"{\"z\":1,\"a\":{\"k\":null}}"`},
-		{`JSON.stringify({a: [1, {b: 2}], c: 3}, null, 1)`,
-			`"{\n \"a\": [\n  1,\n  {\n   \"b\": 2\n  }\n ],\n \"c\": 3\n}"`},
+		{
+			`JSON.stringify({a: [1, {b: 2}], c: 3}, null, 1)`,
+			`"{\n \"a\": [\n  1,\n  {\n   \"b\": 2\n  }\n ],\n \"c\": 3\n}"`,
+		},
 		{`JSON.stringify({a: 1, b: {a: 2, c: 3}}, ['b', 'a'])`, `"{\"b\":{\"a\":2},\"a\":1}"`},
 		{`JSON.stringify({a: 1, b: 2}, (k, v) => k === 'a' ? undefined : v)`, `"{\"b\":2}"`},
 		{`JSON.parse('{"x": [1, 2]}').x[1]`, `2`},
@@ -83,8 +85,10 @@ func TestJS(t *testing.T) {
 		{`'x'.repeat({valueOf: () => 2})`, `"xx"`},
 		{`Array.prototype.map.call('ab', c => c + c)`, `["aa","bb"]`},
 		{`(function() { return Array.prototype.slice.call(arguments, 1) })(1, 2)`, `[2]`},
-		{`Array.prototype.map.call({length: 1, 0: 'x', get length() { return 2 }}, c => c)`,
-			`["x",null]`},
+		{
+			`Array.prototype.map.call({length: 1, 0: 'x', get length() { return 2 }}, c => c)`,
+			`["x",null]`,
+		},
 		{`Array.from(new Map([[1, 2]]))`, `[[1,2]]`},
 		{`/(.)b/[Symbol.replace]('ab', '$1$1')`, `"aa"`},
 		{`[1].concat([2], 3, {a: 1})`, `[1,2,3,{"a":1}]`},
@@ -92,8 +96,10 @@ func TestJS(t *testing.T) {
 		{`Symbol('x')`, `null`},
 		{`try { null.x } catch (e) { e.message.length > 0 }`, `true`},
 		{"`a${$.a}`", `"a5"`},
-		{`typeof console + typeof print + typeof load + typeof require + typeof process`,
-			`"undefinedundefinedundefinedundefinedundefined"`},
+		{
+			`typeof console + typeof print + typeof load + typeof require + typeof process`,
+			`"undefinedundefinedundefinedundefinedundefined"`,
+		},
 	} {
 		got, err := runJS(t, tt.src, input, Limits{})
 		if err != nil || got != tt.want {

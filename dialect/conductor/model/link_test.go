@@ -199,7 +199,8 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for _, d := range []*SchemaDef{
-		{Name: "a", Type: SchemaAvro}, {Name: "p", Type: SchemaProtobuf},
+		{Name: "a", Type: SchemaAvro},
+		{Name: "p", Type: SchemaProtobuf},
 		{Name: "e", Type: SchemaJSON, ExternalRef: "registry"},
 	} {
 		if _, err := CompileSchema(d); tutti.KindOf(err) != tutti.Unsupported {
@@ -223,9 +224,11 @@ func TestSchemaWork(t *testing.T) {
 	}{
 		{"references twice", twice, `"x"`, true},
 		{"elements twice", `{"items":{"$ref":"#"},"contains":{"$ref":"#"}}`, deep, true},
-		{"members twice", `{"additionalProperties":{"$ref":"#"},
+		{
+			"members twice", `{"additionalProperties":{"$ref":"#"},
 			"patternProperties":{".":{"allOf":[{"$ref":"#"},{"$ref":"#"}]}}}`,
-			strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60), true},
+			strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60), true,
+		},
 		{"tree", `{"items":{"$ref":"#"},"properties":{"left":{"$ref":"#"},
 			"right":{"$ref":"#"}}}`, list, false},
 		{"once", `{"items":{"$ref":"#"}}`, deep, false},

@@ -87,20 +87,30 @@ func TestDecodeFaults(t *testing.T) {
 		{"syntax", "{\n \"name\": }", "2:10: expected"},
 		{"kind", `[]`, "1:1: want an object, found array"},
 		{"text", `{"name":{}}`, `1:9: /name: want a string, found object`},
-		{"integer", "{\"tasks\":[\n{\"startDelay\":\"x\"}]}",
-			`2:15: /tasks/0/startDelay: want an integer, found "x"`},
+		{
+			"integer", "{\"tasks\":[\n{\"startDelay\":\"x\"}]}",
+			`2:15: /tasks/0/startDelay: want an integer, found "x"`,
+		},
 		{"range", `{"version":3000000000}`, `1:12: /version: integer 3000000000 is out of range`},
-		{"enum", `{"timeoutPolicy":"alert_only"}`,
-			`want one of "TIME_OUT_WF", "ALERT_ONLY", found "alert_only"`},
+		{
+			"enum", `{"timeoutPolicy":"alert_only"}`,
+			`want one of "TIME_OUT_WF", "ALERT_ONLY", found "alert_only"`,
+		},
 		{"list", `{"tasks":{}}`, `/tasks: want a list, found object`},
 		{"branch", `{"tasks":[{"forkTasks":[{}]}]}`, `/tasks/0/forkTasks/0: want a list`},
-		{"case", `{"tasks":[{"decisionCases":{"a/b":[1]}}]}`,
-			`/tasks/0/decisionCases/a~1b/0: want an object, found number`},
-		{"inline", `{"tasks":[{"subWorkflowParam":{"workflowDefinition":"x"}}]}`,
-			`workflowDefinition must be either null, or WorkflowDef, or a valid DSL string`},
-		{"depth", strings.Repeat(`{"tasks":[{"loopOver":[`, 1) +
-			strings.Repeat(`{"loopOver":[`, 80) + strings.Repeat(`]}`, 80) + `]}]}`,
-			`nested deeper than 64 levels`},
+		{
+			"case", `{"tasks":[{"decisionCases":{"a/b":[1]}}]}`,
+			`/tasks/0/decisionCases/a~1b/0: want an object, found number`,
+		},
+		{
+			"inline", `{"tasks":[{"subWorkflowParam":{"workflowDefinition":"x"}}]}`,
+			`workflowDefinition must be either null, or WorkflowDef, or a valid DSL string`,
+		},
+		{
+			"depth", strings.Repeat(`{"tasks":[{"loopOver":[`, 1) +
+				strings.Repeat(`{"loopOver":[`, 80) + strings.Repeat(`]}`, 80) + `]}]}`,
+			`nested deeper than 64 levels`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

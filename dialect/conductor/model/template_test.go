@@ -60,49 +60,77 @@ const scopeDoc = `{
 func TestResolve(t *testing.T) {
 	tests := []struct{ name, template, want string }{
 		{"constant", `{"a":[1,"x",{"b":null}]}`, `{"a":[1,"x",{"b":null}]}`},
-		{"whole keeps kind", `["${workflow.input.n}","${workflow.input.f}",` +
-			`"${workflow.input.map}","${workflow.input.nil}"]`,
-			`[5,5.0,{"a":1,"b":{"c":true}},null]`},
-		{"embedded", `"n=${workflow.input.n} f=${workflow.input.f} b=${workflow.input.big}"`,
-			`"n=5 f=5.0 b=1.0E10"`},
-		{"embedded collections", `"${workflow.input.list} ${workflow.input.map}"`,
-			`"[1, x, null] {a=1, b={c=true}}"`},
-		{"missing", `["${workflow.input.none}","<${workflow.input.none}>","${gone.output.x}"]`,
-			`[null,"<null>",null]`},
+		{
+			"whole keeps kind", `["${workflow.input.n}","${workflow.input.f}",` +
+				`"${workflow.input.map}","${workflow.input.nil}"]`,
+			`[5,5.0,{"a":1,"b":{"c":true}},null]`,
+		},
+		{
+			"embedded", `"n=${workflow.input.n} f=${workflow.input.f} b=${workflow.input.big}"`,
+			`"n=5 f=5.0 b=1.0E10"`,
+		},
+		{
+			"embedded collections", `"${workflow.input.list} ${workflow.input.map}"`,
+			`"[1, x, null] {a=1, b={c=true}}"`,
+		},
+		{
+			"missing", `["${workflow.input.none}","<${workflow.input.none}>","${gone.output.x}"]`,
+			`[null,"<null>",null]`,
+		},
 		{"missing indefinite", `["${gone.output..x}","${workflow.input.none[*]}"]`, `[[],[]]`},
 		{"blank", `["${}","${    }","a${ }b"]`, `["","","ab"]`},
-		{"escape", `["$${x}","a $${workflow.input.n} ${workflow.input.n}","$$${x}"]`,
-			`["${x}","a ${workflow.input.n} 5","$${x}"]`},
+		{
+			"escape", `["$${x}","a $${workflow.input.n} ${workflow.input.n}","$$${x}"]`,
+			`["${x}","a ${workflow.input.n} 5","$${x}"]`,
+		},
 		{"two in one", `"${workflow.input.name}${workflow.input.n}"`, `"conductor5"`},
 		{"nested", `"${workflow.input.map.${workflow.input.key}}"`, `{"c":true}`},
-		{"nested twice", `"${workflow.variables.v[${workflow.input.list[${zero.output}0]}]}"`,
-			`null`},
+		{
+			"nested twice", `"${workflow.variables.v[${workflow.input.list[${zero.output}0]}]}"`,
+			`null`,
+		},
 		{"nested index", `"${workflow.variables.v[${workflow.input.i}]}"`, `2`},
 		{"nested in text", `"<${workflow.input.map.${workflow.input.key}}>"`, `"<{c=true}>"`},
-		{"unbalanced", `["${workflow.input.n","${a ${workflow.input.n}","}${"]`,
-			`["${workflow.input.n","${a 5","}${"]`},
-		{"lines", `"a\n${workflow.input.n}\r\nb\r${workflow.input.name}\n"`,
-			`"a\n5\r\nb\rconductor\n"`},
-		{"keys stay", `{"${workflow.input.n}":"${workflow.input.n}"}`,
-			`{"${workflow.input.n}":5}`},
+		{
+			"unbalanced", `["${workflow.input.n","${a ${workflow.input.n}","}${"]`,
+			`["${workflow.input.n","${a 5","}${"]`,
+		},
+		{
+			"lines", `"a\n${workflow.input.n}\r\nb\r${workflow.input.name}\n"`,
+			`"a\n5\r\nb\rconductor\n"`,
+		},
+		{
+			"keys stay", `{"${workflow.input.n}":"${workflow.input.n}"}`,
+			`{"${workflow.input.n}":5}`,
+		},
 		{"filter", `"${fetch.output.response.body.items[?(@.p > 5)].id}"`, `[2]`},
 		{"length", `"${fetch.output.response.body.items.length()}"`, `2`},
-		{"bracket", `["${workflow.input['a-b']}","${$['workflow']['input']['a-b']}"]`,
-			`["dash","dash"]`},
+		{
+			"bracket", `["${workflow.input['a-b']}","${$['workflow']['input']['a-b']}"]`,
+			`["dash","dash"]`,
+		},
 		{"dollar", `"${$.workflow.input.n}"`, `5`},
 		{"deep scan", `"${$..id}"`, `[1,2,"z"]`},
 		{"root", `"${other_ref}"`, `{"output":{"id":"z"},"iteration":3}`},
-		{"field of task", `["${fetch.status}","${fetch.retryCount}","${other_ref.iteration}"]`,
-			`["COMPLETED",0,3]`},
-		{"no second pass", `["${workflow.input.text}","<${workflow.input.text}>"]`,
-			`["literal ${workflow.input.n}","<literal ${workflow.input.n}>"]`},
+		{
+			"field of task", `["${fetch.status}","${fetch.retryCount}","${other_ref.iteration}"]`,
+			`["COMPLETED",0,3]`,
+		},
+		{
+			"no second pass", `["${workflow.input.text}","<${workflow.input.text}>"]`,
+			`["literal ${workflow.input.n}","<literal ${workflow.input.n}>"]`,
+		},
 		{"broken path", `["${workflow.input[}","x${workflow..}y"]`, `[null,"xnully"]`},
-		{"secret", `["${workflow.secrets.DB}","u:${workflow.secrets.DB.pw}@h"]`,
-			`["${workflow.secrets.DB}","u:${workflow.secrets.DB.pw}@h"]`},
+		{
+			"secret", `["${workflow.secrets.DB}","u:${workflow.secrets.DB.pw}@h"]`,
+			`["${workflow.secrets.DB}","u:${workflow.secrets.DB.pw}@h"]`,
+		},
 		{"env", `["${workflow.env.REGION}","${workflow.env.CONF.a.b[1]}",` +
 			`"${workflow.env.NONE}","${workflow.env.REGION.x}"]`, `["eu",2,null,null]`},
-		{"system", `["${CPEWF_TASK_ID}","id ${CPEWF_TASK_ID}","${NETFLIX_ENV}"]`,
-			`["task-1","id task-1","${NETFLIX_ENV}"]`},
+		{
+			"system", `["${CPEWF_TASK_ID}","id ${CPEWF_TASK_ID}","${NETFLIX_ENV}"]`,
+			`["task-1","id task-1","${NETFLIX_ENV}"]`,
+		},
 		{"process environment", `"${PATH}"`, `null`},
 	}
 	for _, tt := range tests {
@@ -131,17 +159,23 @@ func TestResolveDocument(t *testing.T) {
 	const doc = `{"someString":"conductor","someNumber":2,"name":"conductor","version":2,
 		"externalId":"{\"taskRefName\":\"t001\"}","map":{"a":1},"list":[{"x":[{"y":"deep"}]}]}`
 	tests := []struct{ template, want string }{
-		{`"${$.someString} $${$.someNumber}${$.someNumber} ${$.someNumber}$${$.someString}"`,
-			`"conductor ${$.someNumber}2 2${$.someString}"`},
+		{
+			`"${$.someString} $${$.someNumber}${$.someNumber} ${$.someNumber}$${$.someString}"`,
+			`"conductor ${$.someNumber}2 2${$.someString}"`,
+		},
 		{`"${}"`, `""`},
 		{`"${    }"`, `""`},
 		{`"a ${name}\nb ${version}"`, `"a conductor\nb 2"`},
 		{`"a ${name}\rb ${version}"`, `"a conductor\rb 2"`},
 		{`"a ${name}\r\nb ${version}"`, `"a conductor\r\nb 2"`},
-		{`{"k1":"${$.externalId}","k4":"${name}","k5":"${version}"}`,
-			`{"k1":"{\"taskRefName\":\"t001\"}","k4":"conductor","k5":2}`},
-		{`{"map":{"name":"${name}"},"list":["${name}","${version}"]}`,
-			`{"map":{"name":"conductor"},"list":["conductor",2]}`},
+		{
+			`{"k1":"${$.externalId}","k4":"${name}","k5":"${version}"}`,
+			`{"k1":"{\"taskRefName\":\"t001\"}","k4":"conductor","k5":2}`,
+		},
+		{
+			`{"map":{"name":"${name}"},"list":["${name}","${version}"]}`,
+			`{"map":{"name":"conductor"},"list":["conductor",2]}`,
+		},
 		{`"${$..externalId}"`, `["{\"taskRefName\":\"t001\"}"]`},
 		{`"${list[0].x[0].y}"`, `"deep"`},
 		{`"${map.gone}"`, `null`},
@@ -221,13 +255,27 @@ func TestTemplateLimits(t *testing.T) {
 
 func TestJavaString(t *testing.T) {
 	tests := []struct{ in, want string }{
-		{`null`, "null"}, {`true`, "true"}, {`"s"`, "s"}, {`5`, "5"}, {`-0`, "0"},
-		{`5.0`, "5.0"}, {`-0.0`, "-0.0"}, {`0.1`, "0.1"}, {`0.001`, "0.001"},
-		{`0.0001`, "1.0E-4"}, {`1e6`, "1000000.0"}, {`9999999.5`, "9999999.5"},
-		{`1e7`, "1.0E7"}, {`12345678.9`, "1.23456789E7"}, {`-1.5e-10`, "-1.5E-10"},
-		{`1e400`, "Infinity"}, {`-1e400`, "-Infinity"},
+		{`null`, "null"},
+		{`true`, "true"},
+		{`"s"`, "s"},
+		{`5`, "5"},
+		{`-0`, "0"},
+		{`5.0`, "5.0"},
+		{`-0.0`, "-0.0"},
+		{`0.1`, "0.1"},
+		{`0.001`, "0.001"},
+		{`0.0001`, "1.0E-4"},
+		{`1e6`, "1000000.0"},
+		{`9999999.5`, "9999999.5"},
+		{`1e7`, "1.0E7"},
+		{`12345678.9`, "1.23456789E7"},
+		{`-1.5e-10`, "-1.5E-10"},
+		{`1e400`, "Infinity"},
+		{`-1e400`, "-Infinity"},
 		{`123456789012345678901234567890`, "123456789012345678901234567890"},
-		{`[]`, "[]"}, {`{}`, "{}"}, {`[1,"a",[null]]`, "[1, a, [null]]"},
+		{`[]`, "[]"},
+		{`{}`, "{}"},
+		{`[1,"a",[null]]`, "[1, a, [null]]"},
 		{`{"a":{"b":"c"},"d":[1.0]}`, "{a={b=c}, d=[1.0]}"},
 	}
 	for _, tt := range tests {
@@ -287,12 +335,16 @@ func TestHandoff(t *testing.T) {
 		{`{"a":1}`, `{"a":1}`},
 		{`{"a":"${workflow.secrets.PW}"}`, `{"a":"p\"w"}`},
 		{`["x ${workflow.secrets.PW} y ${workflow.secrets.PW}"]`, `["x p\"w y p\"w"]`},
-		{`{"a":"${workflow.secrets.DB.port}","b":"p=${workflow.secrets.DB.port}"}`,
-			`{"a":5432,"b":"p=5432"}`},
+		{
+			`{"a":"${workflow.secrets.DB.port}","b":"p=${workflow.secrets.DB.port}"}`,
+			`{"a":5432,"b":"p=5432"}`,
+		},
 		{`{"a":"${workflow.secrets.NO}","b":"<${workflow.secrets.NO}>"}`, `{"a":null,"b":"<>"}`},
 		{`{"a":"${workflow.secrets.DB.none}"}`, `{"a":null}`},
-		{`{"a":"${workflow.secrets.PW","b":"${workflow.secrets.}"}`,
-			`{"a":"${workflow.secrets.PW","b":"${workflow.secrets.}"}`},
+		{
+			`{"a":"${workflow.secrets.PW","b":"${workflow.secrets.}"}`,
+			`{"a":"${workflow.secrets.PW","b":"${workflow.secrets.}"}`,
+		},
 	}
 	for _, tt := range tests {
 		if got := string(Handoff(value.Raw(tt.in), secrets)); got != tt.want {

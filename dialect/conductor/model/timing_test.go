@@ -97,8 +97,10 @@ func TestWaitDeadline(t *testing.T) {
 		{"10s", "", now + 10_000, ""},
 		{"", "1970-01-01", 1, ""},
 		{"", "1970-01-02", 86_400_000, ""},
-		{"1s", "2026-01-01", 0,
-			"Both 'duration' and 'until' specified. Please provide only one input"},
+		{
+			"1s", "2026-01-01", 0,
+			"Both 'duration' and 'until' specified. Please provide only one input",
+		},
 		{"soon", "", 0, "Not valid duration: soon"},
 		{"", "soon", 0, "Invalid/Unsupported Wait Until format.  Provided: soon"},
 	}
@@ -135,8 +137,10 @@ func TestRetryDelay(t *testing.T) {
 		{"jitter", RetryFixed, 1, 1, 0, 999, 0, 1 << 63, 1, 1_500},
 		{"overflow", RetryExponential, 60, 1, 0, 0, 31, 0, math.MaxInt32, math.MaxInt32 * 1000},
 		{"far", RetryExponential, 1, 1, 0, 0, 1000, 0, math.MaxInt32, math.MaxInt32 * 1000},
-		{"linear overflow", RetryLinear, math.MaxInt32, math.MaxInt32, 0, 0, math.MaxInt32, 0,
-			math.MaxInt32, math.MaxInt32 * 1000},
+		{
+			"linear overflow", RetryLinear, math.MaxInt32, math.MaxInt32, 0, 0, math.MaxInt32, 0,
+			math.MaxInt32, math.MaxInt32 * 1000,
+		},
 		{"zero stays zero", RetryExponential, 0, 1, 0, 0, 100, 0, 0, 0},
 	}
 	for _, tt := range tests {

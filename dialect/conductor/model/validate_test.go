@@ -49,8 +49,12 @@ func TestWorkflowViolations(t *testing.T) {
 		{"owner", Rules{OwnerEmail: true}, `{"name":"w","tasks":[` + task + `]}`, []string{
 			"ownerEmail: ownerEmail cannot be empty",
 		}},
-		{"schema version", Rules{}, `{"name":"w","schemaVersion":1,"tasks":[` + task + `]}`,
-			[]string{"schemaVersion: workflowDef schemaVersion: 2 is only supported"}},
+		{
+			"schema version",
+			Rules{},
+			`{"name":"w","schemaVersion":1,"tasks":[` + task + `]}`,
+			[]string{"schemaVersion: workflowDef schemaVersion: 2 is only supported"},
+		},
 		{"name", Rules{Names: true}, `{"name":"w!","tasks":[` + task + `]}`, []string{
 			"name: Invalid name 'w!'. Allowed characters are alphanumeric, underscores, spaces," +
 				" hyphens, and special characters like <, >, {, }, #",
@@ -140,15 +144,21 @@ func TestTypeRules(t *testing.T) {
 		{`"type":"DECISION"`, "caseValueParam or caseExpression field is required for taskType:" +
 			" DECISION taskName: t; decisionCases should have atleast one task for taskType:" +
 			" DECISION taskName: t"},
-		{`"type":"DECISION","caseExpression":"1 +","decisionCases":{"a":[]}`,
-			"Expression is not well formatted: *, taskType: DECISION taskName t"},
+		{
+			`"type":"DECISION","caseExpression":"1 +","decisionCases":{"a":[]}`,
+			"Expression is not well formatted: *, taskType: DECISION taskName t",
+		},
 		{`"type":"SWITCH"`, "evaluatorType field is required for taskType: SWITCH taskName: t; " +
 			"decisionCases should have atleast one task for taskType: SWITCH taskName: t"},
-		{`"type":"SWITCH","evaluatorType":"javascript","decisionCases":{"a":[]}`,
-			"expression field is required for taskType: SWITCH taskName: t"},
-		{`"type":"SWITCH","evaluatorType":"javascript","expression":"$.a ? 'x' : ",` +
-			`"decisionCases":{"a":[]}`,
-			"Expression is not well formatted: *, taskType: SWITCH taskName t"},
+		{
+			`"type":"SWITCH","evaluatorType":"javascript","decisionCases":{"a":[]}`,
+			"expression field is required for taskType: SWITCH taskName: t",
+		},
+		{
+			`"type":"SWITCH","evaluatorType":"javascript","expression":"$.a ? 'x' : ",` +
+				`"decisionCases":{"a":[]}`,
+			"Expression is not well formatted: *, taskType: SWITCH taskName t",
+		},
 		{`"type":"SWITCH","evaluatorType":"javascript","expression":"$.none.gone == 1",` +
 			`"decisionCases":{"a":[]}`, ""},
 		{`"type":"SWITCH","evaluatorType":"value-param","expression":"1 +",` +
@@ -159,46 +169,64 @@ func TestTypeRules(t *testing.T) {
 			`"taskReferenceName":"x"}]`, ""},
 		{`"type":"DO_WHILE","loopCondition":"","loopOver":[{"name":"x",` +
 			`"taskReferenceName":"x"}]`, ""},
-		{`"type":"DYNAMIC"`,
-			"dynamicTaskNameParam field is required for taskType: DYNAMIC taskName: t"},
+		{
+			`"type":"DYNAMIC"`,
+			"dynamicTaskNameParam field is required for taskType: DYNAMIC taskName: t",
+		},
 		{`"type":"FORK_JOIN_DYNAMIC"`, "dynamicForkTasksParam field is required for taskType:" +
 			" FORK_JOIN_DYNAMIC taskName: t; dynamicForkTasksInputParamName field is required for" +
 			" taskType: FORK_JOIN_DYNAMIC taskName: t"},
-		{`"type":"FORK_JOIN_DYNAMIC","dynamicForkTasksParam":"a"`,
+		{
+			`"type":"FORK_JOIN_DYNAMIC","dynamicForkTasksParam":"a"`,
 			"dynamicForkTasksInputParamName field is required for taskType: FORK_JOIN_DYNAMIC" +
-				" taskName: t"},
+				" taskName: t",
+		},
 		{`"type":"FORK_JOIN_DYNAMIC","dynamicForkJoinTasksParam":"a"`, ""},
 		{`"type":"FORK_JOIN_DYNAMIC","inputParameters":{"forkTaskInputs":[]}`, ""},
-		{`"type":"FORK_JOIN_DYNAMIC","dynamicForkJoinTasksParam":"a","dynamicForkTasksParam":"b"`,
+		{
+			`"type":"FORK_JOIN_DYNAMIC","dynamicForkJoinTasksParam":"a","dynamicForkTasksParam":"b"`,
 			"dynamicForkJoinTasksParam or combination of dynamicForkTasksInputParamName and" +
-				" dynamicForkTasksParam cam be used for taskType: FORK_JOIN_DYNAMIC taskName: t"},
+				" dynamicForkTasksParam cam be used for taskType: FORK_JOIN_DYNAMIC taskName: t",
+		},
 		{`"type":"HTTP"`, "inputParameters.http_request or inputParameters.uri field is required" +
 			" for taskType: HTTP taskName: t"},
 		{`"type":"HTTP","inputParameters":{"uri":"http://x"}`, ""},
 		{`"type":"HTTP","inputParameters":{"http_request":{}}`, ""},
 		{`"type":"HTTP","name":"templated"`, ""},
 		{`"type":"HTTP","taskDefinition":{"name":"x","inputTemplate":{"http_request":{}}}`, ""},
-		{`"type":"FORK_JOIN"`,
-			"forkTasks should have atleast one task for taskType: FORK_JOIN taskName: t"},
+		{
+			`"type":"FORK_JOIN"`,
+			"forkTasks should have atleast one task for taskType: FORK_JOIN taskName: t",
+		},
 		{`"type":"TERMINATE","optional":true`, "terminate task cannot be optional, taskName: t; " +
 			"terminate task must have an terminationStatus parameter and must be set to" +
 			" COMPLETED or FAILED, taskName: t"},
-		{`"type":"TERMINATE","inputParameters":{"terminationStatus":"${r.output}"}`,
+		{
+			`"type":"TERMINATE","inputParameters":{"terminationStatus":"${r.output}"}`,
 			"terminate task must have an terminationStatus parameter and must be set to" +
-				" COMPLETED or FAILED, taskName: t"},
+				" COMPLETED or FAILED, taskName: t",
+		},
 		{`"type":"TERMINATE","inputParameters":{"terminationStatus":"TERMINATED"}`, ""},
-		{`"type":"KAFKA_PUBLISH"`,
+		{
+			`"type":"KAFKA_PUBLISH"`,
 			"inputParameters.kafka_request field is required for taskType: KAFKA_PUBLISH" +
-				" taskName: t"},
-		{`"type":"SUB_WORKFLOW"`,
-			"subWorkflowParam field is required for taskType: SUB_WORKFLOW taskName: t"},
+				" taskName: t",
+		},
+		{
+			`"type":"SUB_WORKFLOW"`,
+			"subWorkflowParam field is required for taskType: SUB_WORKFLOW taskName: t",
+		},
 		{`"type":"JSON_JQ_TRANSFORM"`, "inputParameters.queryExpression field is required for" +
 			" taskType: JSON_JQ_TRANSFORM taskName: t"},
 		{`"type":"WAIT"`, ""},
-		{`"type":"WAIT","inputParameters":{"duration":"1 m","until":"2022-04-16"}`,
-			"Both 'duration' and 'until' specified. Please provide only one input"},
-		{`"type":"WAIT","inputParameters":{"duration":"1 week"}`,
-			"Either date or duration is passed as null "},
+		{
+			`"type":"WAIT","inputParameters":{"duration":"1 m","until":"2022-04-16"}`,
+			"Both 'duration' and 'until' specified. Please provide only one input",
+		},
+		{
+			`"type":"WAIT","inputParameters":{"duration":"1 week"}`,
+			"Either date or duration is passed as null ",
+		},
 		{`"type":"WAIT","inputParameters":{"duration":"${workflow.input.d}"}`, ""},
 		{`"type":"WAIT","inputParameters":{"until":"soon"}`, "Unable to parse date "},
 		{`"type":"WAIT","inputParameters":{"until":"2022-04-16 10:00 GMT"}`, ""},
@@ -231,19 +259,31 @@ func TestTaskDefViolations(t *testing.T) {
 		{Rules{}, `{}`, "name: TaskDef name cannot be null or empty"},
 		{Rules{OwnerEmail: true}, `{"name":"t"}`, "ownerEmail: ownerEmail cannot be empty"},
 		{Rules{}, `{"name":"t","retryCount":-1}`, "retryCount: TaskDef retryCount: 0 must be >= 0"},
-		{Rules{}, `{"name":"t","pollTimeoutSeconds":-1,"maxRetryDelaySeconds":-1}`,
+		{
+			Rules{},
+			`{"name":"t","pollTimeoutSeconds":-1,"maxRetryDelaySeconds":-1}`,
 			"pollTimeoutSeconds: TaskDef pollTimeoutSeconds: 0 must be >= 0; " +
-				"maxRetryDelaySeconds: TaskDef maxRetryDelaySeconds: 0 must be >= 0"},
-		{Rules{}, `{"name":"t","backoffJitterMs":-1,"totalTimeoutSeconds":-1}`,
+				"maxRetryDelaySeconds: TaskDef maxRetryDelaySeconds: 0 must be >= 0",
+		},
+		{
+			Rules{},
+			`{"name":"t","backoffJitterMs":-1,"totalTimeoutSeconds":-1}`,
 			"backoffJitterMs: TaskDef backoffJitterMs: 0 must be >= 0; " +
-				"totalTimeoutSeconds: TaskDef totalTimeoutSeconds: 0 must be >= 0"},
-		{Rules{}, `{"name":"t","backoffScaleFactor":0}`,
-			"backoffScaleFactor: Backoff scale factor. Applicable for LINEAR_BACKOFF"},
+				"totalTimeoutSeconds: TaskDef totalTimeoutSeconds: 0 must be >= 0",
+		},
+		{
+			Rules{},
+			`{"name":"t","backoffScaleFactor":0}`,
+			"backoffScaleFactor: Backoff scale factor. Applicable for LINEAR_BACKOFF",
+		},
 		{Rules{}, `{"name":"t","responseTimeoutSeconds":0}`, "responseTimeoutSeconds: TaskDef" +
 			" responseTimeoutSeconds: 0 should be minimum 1 second"},
 		{Rules{}, `{"name":"t","timeoutSeconds":3600}`, ""},
-		{Rules{}, `{"name":"t","timeoutSeconds":10,"responseTimeoutSeconds":11}`,
-			": TaskDef: t responseTimeoutSeconds: 11 must be less than timeoutSeconds: 10"},
+		{
+			Rules{},
+			`{"name":"t","timeoutSeconds":10,"responseTimeoutSeconds":11}`,
+			": TaskDef: t responseTimeoutSeconds: 11 must be less than timeoutSeconds: 10",
+		},
 		{Rules{}, `{"name":"t","timeoutSeconds":9000,"totalTimeoutSeconds":8000}`, ": TaskDef:" +
 			" t timeoutSeconds: 9000 must be less than or equal to totalTimeoutSeconds: 8000"},
 	}
@@ -293,33 +333,45 @@ func TestLint(t *testing.T) {
 	tests := []struct{ code, tasks, want string }{
 		{"fork-without-join", `{"name":"f","taskReferenceName":"f","type":"FORK_JOIN",
 			"forkTasks":[[]]}`, "fork f is not followed by a JOIN"},
-		{"empty-join-on", `{"name":"j","taskReferenceName":"j","type":"JOIN"}`,
-			"JOIN j has an empty joinOn"},
+		{
+			"empty-join-on", `{"name":"j","taskReferenceName":"j","type":"JOIN"}`,
+			"JOIN j has an empty joinOn",
+		},
 		{"unknown-reference", `{"name":"j","taskReferenceName":"j","type":"JOIN",
 			"joinOn":["gone"]}`, "JOIN j waits for gone, which is no task"},
-		{"unknown-reference", `{"name":"l","taskReferenceName":"l","type":"DO_WHILE",
+		{
+			"unknown-reference", `{"name":"l","taskReferenceName":"l","type":"DO_WHILE",
 			"loopCondition":"true","loopOver":[{"name":"a","taskReferenceName":"a",
 			"inputParameters":{"x":"${b.output} ${l__1.output} ${a.output}"}}]}`,
-			"a refers to b, which is no task"},
+			"a refers to b, which is no task",
+		},
 		{"broken-expression", `{"name":"l","taskReferenceName":"l","type":"DO_WHILE",
 			"loopCondition":"true","loopOver":[{"name":"a","taskReferenceName":"a",
 			"inputParameters":{"x":"${l.output[}"}}]}`, "${l.output[} in a is no path"},
-		{"unreachable", `{"name":"t","taskReferenceName":"t","type":"TERMINATE","inputParameters":
+		{
+			"unreachable", `{"name":"t","taskReferenceName":"t","type":"TERMINATE","inputParameters":
 			{"terminationStatus":"FAILED"}},{"name":"a","taskReferenceName":"a"}`,
-			"task a is never reached"},
+			"task a is never reached",
+		},
 		{"sub-workflow-cycle", `{"name":"s","taskReferenceName":"s","type":"SUB_WORKFLOW",
 			"subWorkflowParam":{"name":"b"}}`, "in a circle: w → b → c → w"},
 		{"sub-workflow-cycle", `{"name":"s","taskReferenceName":"s","type":"SUB_WORKFLOW",
 			"subWorkflowParam":{"name":"w"}}`, "in a circle: w → w"},
 		{"unknown-workflow", `{"name":"s","taskReferenceName":"s","type":"SUB_WORKFLOW",
 			"subWorkflowParam":{"name":"nowhere"}}`, "workflow nowhere is not defined"},
-		{"external-worker", `{"name":"s","taskReferenceName":"s","type":"LLM_CHAT_COMPLETE"}`,
-			"task s has type LLM_CHAT_COMPLETE, which this server leaves to a worker"},
-		{"unknown-type", `{"name":"s","taskReferenceName":"s","type":"HTTP_POLL"}`,
-			"task s has type HTTP_POLL"},
-		{"unknown-evaluator", `{"name":"s","taskReferenceName":"s","type":"SWITCH",
+		{
+			"external-worker", `{"name":"s","taskReferenceName":"s","type":"LLM_CHAT_COMPLETE"}`,
+			"task s has type LLM_CHAT_COMPLETE, which this server leaves to a worker",
+		},
+		{
+			"unknown-type", `{"name":"s","taskReferenceName":"s","type":"HTTP_POLL"}`,
+			"task s has type HTTP_POLL",
+		},
+		{
+			"unknown-evaluator", `{"name":"s","taskReferenceName":"s","type":"SWITCH",
 			"evaluatorType":"python","expression":"1","decisionCases":{"a":[]}}`,
-			"No evaluator registered for type: python"},
+			"No evaluator registered for type: python",
+		},
 		{"script", `{"name":"s","taskReferenceName":"s","type":"INLINE","inputParameters":
 			{"expression":"return 1"}}`, "the script of s is malformed"},
 		{"invalid-in-loop", `{"name":"l","taskReferenceName":"l","type":"DO_WHILE",
