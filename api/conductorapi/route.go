@@ -58,8 +58,8 @@ func textOr(s string, e error) (answer, error) {
 func routes() []route {
 	var all []route
 	for _, group := range [][]route{
-		metadataRoutes(), taskDefRoutes(), workflowRoutes(), controlRoutes(), bulkRoutes(),
-		taskRoutes(), signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(),
+		metadataRoutes(), taskDefRoutes(), workflowRoutes(), payloadRoutes(), controlRoutes(),
+		bulkRoutes(), taskRoutes(), signalRoutes(), queueRoutes(), searchRoutes(), adminRoutes(),
 		eventRoutes(), dryRoutes(), scheduleRoutes(), schedulerRoutes(),
 	} {
 		all = append(all, group...)

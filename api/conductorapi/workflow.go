@@ -74,6 +74,13 @@ func workflowRoutes() []route {
 			},
 			"", "[string]",
 		},
+	}
+}
+
+// payloadRoutes answer where large payloads of workflows are kept.
+func payloadRoutes() []route {
+	const base = "/api/workflow"
+	return []route{
 		{
 			"GET", base + "/externalstoragelocation", api.ReadRuns,
 			"Get where to keep a large payload", (*API).location, locationParams(), "",

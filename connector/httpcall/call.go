@@ -145,13 +145,18 @@ func dialer(guard *egress.Guard) func(context.Context, string, string) (net.Conn
 		}
 		err := fmt.Errorf("%w: no connection to %s within %v; see connectionTimeOut",
 			errConnectTimeout, addr, limit)
-		ctx, cancel := context.WithTimeoutCause(ctx, limit, err)
+		within, cancel := context.WithTimeoutCause(ctx, limit, err)
 		defer cancel()
-		conn, dialErr := guard.DialContext(ctx, network, addr)
-		if dialErr != nil && errors.Is(context.Cause(ctx), errConnectTimeout) {
+		conn, dialErr := guard.DialContext(within, network, addr)
+		if dialErr == nil || ctx.Err() != nil {
+			return conn, dialErr
+		}
+		// The dialer may see the deadline pass a moment before the context does.
+		var slow net.Error
+		if within.Err() != nil || errors.As(dialErr, &slow) && slow.Timeout() {
 			return nil, err
 		}
-		return conn, dialErr
+		return nil, dialErr
 	}
 }
 

@@ -193,6 +193,10 @@ func TestForms(t *testing.T) {
 				`{"taskRefName":"r"},"expandInlineJSON":true}]}`,
 		},
 		{
+			&conductorpb.EventHandler_Action{},
+			`{"action":"start_workflow"}`,
+		},
+		{
 			def(&conductorpb.WorkflowTask{
 				Name: "f",
 				ForkTasks: []*conductorpb.WorkflowTask_WorkflowTaskList{
