@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/tutti-run/tutti"
 )
@@ -182,7 +183,7 @@ type stateReader struct {
 
 func (r *stateReader) num() int {
 	n, size := binary.Uvarint(r.b)
-	if size <= 0 || n > 1<<40 {
+	if size <= 0 || n > math.MaxInt32 {
 		r.bad, r.b = true, nil
 		return 0
 	}
